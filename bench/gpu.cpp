@@ -43,13 +43,13 @@ Gpu gpu;
 int Gpu::open(Error *e)
 {
     int n, code = device_count(&n, e);
-    int64_t looks = poll_limit;
+    int64_t polls = poll_limit;
     const char *limit = std::getenv("PLSTM_POLL_LIMIT");
-    if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &looks))
+    if (limit && *limit && !parse_int(limit, 0, UINT32_MAX, &polls))
         return error_set(e, EXIT_USAGE,
                          "PLSTM_POLL_LIMIT must be a whole number, not '%s'; 0 means no limit",
                          limit);
-    poll_limit = (uint32_t)looks;
+    poll_limit = (uint32_t)polls;
     if (!code) code = device_facts(0, &facts, e);
     if (!code) code = cublas_open(e);
     if (code) return code;

@@ -1,10 +1,13 @@
-/* block_io: what a block reads and writes for its elements (unit, batch row) beside the exchange, the same in every persistent
- * variant: biases and the state carried in before the first step, x_proj or saved tensors on their way in, the cell, and gates, c,
- * h, y or dgates on their way out.
+/* block_io: the reads and writes of a block's elements (unit, batch row) outside the exchange, the
+ * same in every persistent variant. They are the biases and the state carried in before the first
+ * step; x_proj or saved tensors on their way in; the cell; and gates, c, h, y or dgates on their
+ * way out.
  *
- * `at` is the block's place, and each(f) calls f(row, u, item) for every element that the calling thread owns, the same ones at every
- * stage: batch row and unit of the block's, and where it keeps its floats. Forward these are s.gates[item], s.c[item] and s.h[item];
- * backward the slots state[slot*stride + item]. They are the thread's own between two __syncthreads. */
+ * `at` is the block's place. each(f) calls f(row, u, item) for every element that the calling
+ * thread owns, the same elements at every stage: its batch row and unit within the block, and the
+ * index of its floats in shared memory. Forward, these are s.gates[item], s.c[item] and s.h[item];
+ * backward, the slots state[slot * stride + item]. Between two __syncthreads they belong to that
+ * thread alone. */
 #ifndef PLSTM_BLOCK_IO_CUH
 #define PLSTM_BLOCK_IO_CUH
 
@@ -14,8 +17,8 @@
 
 /* ---- forward ---- */
 
-/* Biases, c_0, and D_r(h_0) where it is kept for dw_hh; do_unit(u) for each unit of the block,
- * do_h(row, u, D_r(h_0)) for each element. */
+/* Loads the biases and c_0, and stores D_r(h_0) where dw_hh needs it. Calls do_unit(u) for each
+ * unit of the block and do_h(row, u, D_r(h_0)) for each element. */
 template <class Shared, class Each, class Unit, class Value>
 static __device__ __forceinline__ void forward_carry_in(const LstmForward &p, const BlockPlace &at,
                                                         const Shared &s, Each each, Unit do_unit,
@@ -37,7 +40,8 @@ static __device__ __forceinline__ void forward_carry_in(const LstmForward &p, co
     });
 }
 
-/* The block's part of x_proj_t on its way to s.gates; the thread that stored an element's gates fetches what takes their place. */
+/* Starts to copy the block's part of x_proj_t to s.gates. The thread that stored an element's gates
+ * fetches the values that replace them. */
 template <class Shared, class Each>
 static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const BlockPlace &at,
                                                      const Shared &s, int64_t t, Each each)
@@ -50,7 +54,8 @@ static __device__ __forceinline__ void forward_fetch(const LstmForward &p, const
     copy_async_commit();
 }
 
-/* Gates, c and h of an element from x_proj, biases and the slices' partial sums, float4 of gates that lie `stride` floats apart; h. */
+/* Computes gates, c and h of an element from x_proj, biases and the slices' partial sums, which are
+ * float4 of gates that are `stride` floats apart. Returns h. */
 template <class Shared>
 static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t item, int32_t u,
                                                      const float *partial, int32_t slices,
@@ -76,7 +81,7 @@ static __device__ __forceinline__ float forward_cell(const Shared &s, int32_t it
     return now.h;
 }
 
-/* Gates, c, h, y of step t, and D_r(h_t) where it is kept for dw_hh. */
+/* Stores gates, c, h and y of step t, and D_r(h_t) where dw_hh needs it. */
 template <class Shared, class Each>
 static __device__ __forceinline__ void forward_store(const LstmForward &p, const BlockPlace &at,
                                                      const Shared &s, const MaskBits &bits,
@@ -101,7 +106,8 @@ static __device__ __forceinline__ void forward_store(const LstmForward &p, const
 
 /* ---- backward ---- */
 
-/* Slots of an element's state, those that a step fetches first; the gates give way to their gradients. dc is what flows into c_t from step t+1. */
+/* Slots of an element's state. A step fetches the first ones; the gates are replaced by their
+ * gradients. dc is the gradient that flows into c_t from step t+1. */
 enum {
     STATE_GATES,
     STATE_C_BEFORE = 4,
@@ -111,7 +117,7 @@ enum {
     STATE_DC
 };
 
-/* c_T, and the gradient from beyond it. */
+/* Loads c_T and the gradient that flows into it from beyond the window. */
 template <class Each>
 static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p,
                                                          const BlockPlace &at, float *state,
@@ -125,7 +131,8 @@ static __device__ __forceinline__ void backward_carry_in(const LstmBackward &p,
     });
 }
 
-/* The block's part of gates_t, c_{t-1} and dy_t on its way to the state, by the threads that stored what they take the place of. */
+/* Starts to copy the block's part of gates_t, c_{t-1} and dy_t to the state. The thread that stored
+ * an element's values fetches those that replace them. */
 template <class Each>
 static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, const BlockPlace &at,
                                                       float *state, int32_t stride, int32_t t,
@@ -142,8 +149,8 @@ static __device__ __forceinline__ void backward_fetch(const LstmBackward &p, con
     copy_async_commit();
 }
 
-/* dgates and dc of the element whose slots begin at `state`; the dgates. sent(): partial dh from step t+1, summed; the last step has
- * none. */
+/* Computes dgates and dc of the element whose slots begin at `state`. Returns the dgates. sent()
+ * returns the partial dh from step t+1, summed; it is not called at the last step. */
 template <class Sent>
 static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, const BlockPlace &at,
                                                       const MaskBits &bits, int32_t t, int32_t row,
@@ -152,12 +159,12 @@ static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, con
 {
     float c = state[STATE_C * stride], c_before = state[STATE_C_BEFORE * stride];
     Gates q = {state[0], state[stride], state[2 * stride], state[3 * stride]};
-#if DEV_ARCH > 0 && DEV_ARCH < 700 /* cell.cuh: tanh(c) is under way while dh is made up */
+#if DEV_ARCH > 0 && DEV_ARCH < 700 /* tanh(c) is computed while dh is added up (cell.cuh) */
     float twice = twice_of(c);
 #endif
     float dh =
         state[STATE_DY * stride] * mask_bits_factor(bits, t & 1, MASK_OUTPUT, p.output, at, row, u);
-    if (t + 1 < p.shape.T) /* h_t was masked as step t+1 read it */
+    if (t + 1 < p.shape.T) /* step t+1 read h_t masked */
         dh += sent() * mask_bits_factor(bits, t & 1, MASK_RECURRENT, p.recurrent, at, row, u);
     else if (p.dh_n) dh += p.dh_n[(at.row + row) * p.shape.H + at.unit + u];
     float dc = state[STATE_DC * stride];
@@ -173,7 +180,8 @@ static __device__ __forceinline__ Gates backward_cell(const LstmBackward &p, con
     return q;
 }
 
-/* dgates of step t and, at step 0, what flows out into c_0 where that is wanted. */
+/* Stores dgates of step t and, at step 0, the gradient that flows out into c_0, unless dc_0 is
+ * NULL. */
 template <class Each>
 static __device__ __forceinline__ void backward_store(const LstmBackward &p, const BlockPlace &at,
                                                       const float *state, int32_t stride, int32_t t,

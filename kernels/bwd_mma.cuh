@@ -63,9 +63,9 @@ static __device__ __forceinline__ void mma_cluster_sync(const LstmPlan &plan)
 
 /* A block's flags. */
 enum {
-    MMA_GONE, /* it timed out waiting for dgates */
-    MMA_SUMS, /* it timed out waiting for its cluster's sums */
-    MMA_FAULT /* it found a fault recorded when the launch began */
+    MMA_TIMED_OUT, /* it timed out waiting for dgates */
+    MMA_SUMS,      /* it timed out waiting for its cluster's sums */
+    MMA_FAULT      /* it found a fault recorded when the launch began */
 };
 
 /* Returns whether the launch should run: no block of the cluster has found a fault. */
@@ -86,7 +86,7 @@ static __device__ __forceinline__ void mma_cluster_close(const LstmPlan &plan, c
 {
     mma_cluster_sync(plan);
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-    if (threadIdx.x > 0 || !(s.flags[MMA_GONE] | s.flags[MMA_SUMS])) return;
+    if (threadIdx.x > 0 || !(s.flags[MMA_TIMED_OUT] | s.flags[MMA_SUMS])) return;
 #pragma unroll 1
     for (int32_t i = 0; i < MMA_DRAIN; i++)
         mbarrier_try((Mbarrier *)s.arrived + (i & 1), (uint32_t)i >> 1 & 1);
@@ -149,13 +149,13 @@ static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, cons
                                                       uint32_t turns, uint32_t limit)
 {
     Mbarrier *arrived = (Mbarrier *)s.arrived + (turn & 1);
-    uint32_t last = 0, looks = 0;
+    uint32_t last = 0, polls = 0;
     while (!mbarrier_try(arrived, (turn - 1) >> 1 & 1)) {
         uint32_t now = (uint32_t)timer_now();
-        if (looks == 0) last = now;
-        looks += cluster_looks(now - last);
+        if (polls == 0) last = now;
+        polls += cluster_polls(now - last);
         last = now;
-        if (limit && poll_expired(looks, limit)) {
+        if (limit && poll_expired(polls, limit)) {
             atomicExch(&s.flags[MMA_SUMS], 1u);
             return false;
         }
@@ -274,8 +274,8 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     GridBarrier barrier;
     barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
                  (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit,
-                 &s.flags[MMA_GONE], a.fault);
-    if (threadIdx.x == 0) s.flags[MMA_SUMS] = 0, s.flags[MMA_FAULT] = s.flags[MMA_GONE];
+                 &s.flags[MMA_TIMED_OUT], a.fault);
+    if (threadIdx.x == 0) s.flags[MMA_SUMS] = 0, s.flags[MMA_FAULT] = s.flags[MMA_TIMED_OUT];
     if (WORDS) {
         mma_backward_clear<PRECISION>(a, at);
         __syncthreads();

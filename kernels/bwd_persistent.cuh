@@ -1,39 +1,47 @@
-/* bwd_persistent: the time loop of the persistent backward variants. They differ in where the weights of a thread lie
- * (bwd_l2.cu, bwd_smem.cu, bwd_reg.cu); everything else is here. plan.h names who owns what.
+/* bwd_persistent: the time loop of the persistent backward variants. They differ only in where a
+ * thread keeps its weights (bwd_l2.cu, bwd_smem.cu, bwd_reg.cu). plan.h defines which block and
+ * thread owns what.
  *
- *   per step   add up the partial dh that the blocks sent -> cell, dgates -> multiply with this block's rows of W_hh
- *              -> add the slices' partial sums, send every block its part -> arrive -> store dgates
- *              -> fetch gates, c, dy and draw masks of t-1 -> wait
+ *   per step   add up the partial dh that the blocks sent -> cell, dgates
+ *              -> multiply by this block's rows of W_hh -> add the slices' partial sums, send every
+ *              block its part -> arrive -> store dgates -> fetch gates, c, dy and draw masks of t-1
+ *              -> wait
  *
- * Exchange   A reduce-scatter: a block has forward's rows, so that its dgates never leave it; what crosses is the partial dh
- *            that they give every unit. [pass][consumer][producer] parcels of [group][batch rows / 4][unit] float4 of batch
- *            rows: neighbouring lanes have neighbouring units, so that a warp stores whole sectors, and what one consumer
- *            reads is contiguous. Per step a replica writes and reads blocks*H*rows floats. Two exchanges take turns by the
- *            parity of t: a block writes at step t-2 where it wrote at t once all have arrived at step t-1, hence have read
- *            what was sent at t.
- * Operands   A thread holds the four gate rows of its slice's units at four k against `batch` rows: 16 multiply-adds for each
- *            16 bytes of dgates that it reads from shared memory; lanes of one slice read the same address. Its k lie
- *            `quads` apart, so that lanes read neighbouring weights whatever H is.
- * Sums       quads * rows float4 are written and read for each slice but one. The order is fixed: within a thread units
- *            upwards (streamed ones of later rounds last), upper half of the slices onto the lower one until two are left, whose
- *            threads add up and send half of the k each, then producers p, p + gather groups, ... upwards, then gather groups upwards. */
+ * Exchange   A reduce-scatter: a block owns the same rows of W_hh as in the forward pass, so its
+ *            dgates never leave it. Blocks exchange the partial dh that these dgates give every
+ *            unit, as [pass][consumer][producer] parcels of [group][batch rows / 4][unit] float4 of
+ *            batch rows. Neighbouring lanes have neighbouring units, so a warp stores whole
+ *            sectors, and what one consumer reads is contiguous. Per step a replica writes and
+ *            reads blocks * H * rows floats. Two buffers alternate by the parity of t: at step t-2
+ *            a block overwrites what it sent at step t, after all blocks have arrived at step t-1
+ *            and so have read what was sent at t.
+ * Operands   A thread multiplies the four gate rows of its slice's units at four k by `batch` batch
+ *            rows: 16 multiply-adds for each 16 bytes of dgates that it reads from shared memory.
+ *            Lanes of one slice read the same address. A thread's four k are `quads` apart, so
+ *            lanes read neighbouring weights for every H.
+ * Sums       quads * rows float4 are written and read for each slice but one. The order is fixed:
+ *            within a thread, units upwards (in later rounds, those streamed because the first
+ *            round has them in registers come last); then the upper half of the slices is added to
+ *            the lower half until two are left, whose threads each add up and send half of the k;
+ *            then producers p, p + gather groups, ... upwards; then gather groups upwards. */
 #ifndef PLSTM_BWD_PERSISTENT_CUH
 #define PLSTM_BWD_PERSISTENT_CUH
 
 #include "block_io.cuh"
 #include "grid_barrier.cuh"
 
-/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+/* Values that follow from a plan, computed once on the host: as kernel arguments they cost no
+ * registers. */
 struct BackwardCounts {
     BackwardPieces pieces;
     int32_t parcel, gather_groups; /* plan_parcel_floats, plan_gather_groups */
-    int32_t columns;     /* rounds*slices*quads: weights of one unit and gate side by side */
-    int32_t width;       /* groups*pitch: batch rows of dgates side by side */
-    int32_t unit_rows;   /* of dgates, in a pass */
-    int32_t items, slot; /* elements of a pass, of all passes */
+    int32_t columns;   /* rounds * slices * quads: the weights of one unit and gate, side by side */
+    int32_t width;     /* groups * pitch: the batch rows of dgates, side by side */
+    int32_t unit_rows; /* of dgates, in one pass */
+    int32_t items, slot; /* elements of one pass; of all passes */
     int32_t mask_nibbles;
     uint32_t by_mask_nibbles;     /* for divided() */
-    uint32_t by_units, by_parcel; /* inverses, for divided(): of units, of the float4 of a parcel */
+    uint32_t by_units, by_parcel; /* for divided(): units; float4 of a parcel */
     uint32_t by_quads, by_slices;
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
@@ -43,18 +51,18 @@ struct BackwardArgs {
     BackwardCounts n;
     LstmBackward p;  /* p.launch.plan is the host's copy */
     float *exchange; /* [step & 1][replica][exchange_floats] */
-    uint32_t *words; /* [replica][blocks] of the barrier */
+    uint32_t *words; /* [replica][blocks] of the grid barrier */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 CARVED_PIECES(BackwardShared, BackwardPieces, BACKWARD_PIECES)
 
-/* What a thread multiplies. Worked out again wherever it is needed. */
+/* A thread's part of the product. It is computed again wherever it is needed. */
 struct BackwardThread {
     int32_t quad, slice, group;
     int32_t units; /* of its slice, as far as they exist */
-    bool works;    /* others only help to gather and to finish */
+    bool works;    /* the other threads only help to gather and to finish */
 };
 
 static __device__ __forceinline__ BackwardThread backward_thread(const BackwardArgs &a,
@@ -69,7 +77,7 @@ static __device__ __forceinline__ BackwardThread backward_thread(const BackwardA
     return me;
 }
 
-/* Where the parts of one pass that are sent at step t lie. */
+/* Returns where the parcels of one pass that are sent at step t are in the exchange. */
 static __device__ __forceinline__ float *
 backward_exchange(const BackwardArgs &a, const BlockPlace &at, int32_t t, int32_t pass)
 {
@@ -77,7 +85,7 @@ backward_exchange(const BackwardArgs &a, const BlockPlace &at, int32_t t, int32_
            pass * a.n.pass_floats;
 }
 
-/* The first of the thread's four k in a round; the others are `quads` further each. */
+/* Returns the first of the thread's four k in a round; the others follow `quads` apart. */
 static __device__ __forceinline__ int32_t backward_k(const LstmPlan &plan, int32_t round,
                                                      int32_t quad)
 {
@@ -86,7 +94,8 @@ static __device__ __forceinline__ int32_t backward_k(const LstmPlan &plan, int32
 
 /* ---- weights ---- */
 
-/* Where a thread's weights of a row of w_hh lie; past H, where nobody wants the sum, the last one of the row. */
+/* Columns of a thread's four weights in a row of w_hh. Past H, where the sum is unused, the row's
+ * last column takes their place. */
 struct WeightColumns {
     uint32_t k[4];
 };
@@ -144,18 +153,18 @@ backward_load_shared(const BackwardArgs &a, const BlockPlace &at, const Backward
 
 /* ---- sums of what was sent ---- */
 
-/* Leaves in s.work, for every gather group, the sum of its producers' parcels. */
+/* Stores in s.work, for every gather group, the sum of its producers' parcels. */
 static __device__ __forceinline__ void backward_gather(const BackwardArgs &a, const BlockPlace &at,
                                                        const BackwardShared &s, int32_t t,
                                                        int32_t pass)
 {
-    enum { FLIGHT = 8 }; /* loads under way at a time */
+    enum { FLIGHT = 8 }; /* loads in flight at a time */
     int32_t columns = a.n.parcel / 4, groups = a.n.gather_groups, blocks = a.plan.blocks;
     const float4 *parcels = (const float4 *)backward_exchange(a, at, t + 1, pass) +
                             (int64_t)at.block * blocks * columns;
     for (int32_t j = thread_again(); j < groups * columns; j += (int32_t)blockDim.x) {
         int32_t p = divided(j, a.n.by_parcel);
-        const float4 *from = parcels + j; /* column j - p*columns of producer p */
+        const float4 *from = parcels + j; /* column j - p * columns of producer p */
         float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll 1
         for (; p < blocks; p += FLIGHT * groups, from += FLIGHT * groups * columns) {
@@ -173,7 +182,7 @@ static __device__ __forceinline__ void backward_gather(const BackwardArgs &a, co
 
 /* ---- cell ---- */
 
-/* dgates and dc of the block's elements of one pass. */
+/* Computes dgates and dc of the block's elements of one pass. */
 template <int BATCH>
 static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, const BlockPlace &at,
                                                       const BackwardShared &s, const MaskBits &bits,
@@ -204,7 +213,8 @@ static __device__ __forceinline__ void backward_cells(const BackwardArgs &a, con
 
 /* ---- multiply ---- */
 
-/* Units i to end of a slice with weights from L2; AHEAD rows are under way while those before them are multiplied. */
+/* Multiplies units i to end - 1 of the slice with weights from L2. The loads of AHEAD rows are in
+ * flight while the rows before them are multiplied. */
 template <int BATCH, int AHEAD>
 static __device__ __forceinline__ void
 backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t i,
@@ -231,19 +241,20 @@ backward_stream(const BackwardArgs &a, const BlockPlace &at, const BackwardThrea
     }
 }
 
-/* This thread's part of W_hh^T dgates_t for one pass and round: over the rows of its slice, a row being a gate of a unit. */
+/* Computes this thread's part of W_hh^T dgates_t for one pass and round, over the rows of its
+ * slice; a row is one gate of one unit. */
 template <int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void
 backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s,
                   const float4 *kept, int32_t pass, int32_t round, float4 (&sum)[BATCH])
 {
     enum {
+        /* rows of streamed weights in flight; resident weights need the registers */
         PITCH = (BATCH + 3) / 4 * 4,
         UNROLL = BATCH < 8    ? 4
                  : BATCH < 16 ? 2
                               : 1,
-        AHEAD =
-            RESIDENT ? 1 : 4, /* rows of streamed weights under way: registers are for what stays */
+        AHEAD = RESIDENT ? 1 : 4,
         EARLY = BATCH <= 10 && THREADS <= 256
     };
     const LstmPlan &plan = a.plan;
@@ -263,7 +274,8 @@ backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardSha
     for (int32_t row = 4 * plan.resident; row < 4 * in_shared; row++, w += a.n.columns)
         multiply_row<BATCH>(sum, *w, dgates + row * width);
 
-    /* Streamed: what is left, then, in later rounds, the units that the first one has in registers. */
+    /* Streamed weights: the slice's remaining units, then, in later rounds, the units whose
+     * first-round weights are in registers. */
     backward_stream<BATCH, AHEAD>(a, at, me, max(in_shared, plan.resident), me.units, round, dgates,
                                   sum);
     if (RESIDENT > 0 && round > 0)
@@ -273,8 +285,9 @@ backward_multiply(const BackwardArgs &a, const BlockPlace &at, const BackwardSha
 
 /* ---- sums over slices, and sending ---- */
 
-/* Leaves the sum over slices with the threads of slices 0 and 1, which then add up each other's. `again`: s.work may still be read by a
- * round before; afterwards: by this one. */
+/* Adds up the slices until two are left; backward_finish adds those two. `again` is whether threads
+ * may still be reading s.work: on entry because of the round before, on return because of this
+ * one. */
 template <int BATCH>
 static __device__ __forceinline__ void backward_fold(const BackwardArgs &a, const BackwardShared &s,
                                                      const BackwardThread &me, bool &again,
@@ -299,7 +312,8 @@ static __device__ __forceinline__ void backward_fold(const BackwardArgs &a, cons
     }
 }
 
-/* Two of a thread's four k, those of components 2*half and 2*half + 1, to the blocks that own these units. */
+/* Sends the sums of two of the thread's four k, components 2 * half and 2 * half + 1, to the blocks
+ * that own these units. */
 template <int BATCH>
 static __device__ __forceinline__ void
 backward_send(const BackwardArgs &a, const BlockPlace &at, const BackwardThread &me, int32_t t,
@@ -330,7 +344,8 @@ backward_send(const BackwardArgs &a, const BlockPlace &at, const BackwardThread 
     }
 }
 
-/* The sums of slices 0 and 1, added up, to those who own the units: of two slices each finishes and sends half of the thread's k. */
+/* Adds the sums of slices 0 and 1 and sends them to the blocks that own the units. With two slices,
+ * the thread of each slice adds up and sends half of the four k. */
 template <int BATCH>
 static __device__ __forceinline__ void
 backward_finish(const BackwardArgs &a, const BlockPlace &at, const BackwardShared &s,
@@ -381,11 +396,12 @@ template <int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
-    /* opaque, here and at the groups: else compilers shift by 32 bits in numbers that GPGPU-Sim reads wrong */
+    /* opaque, here and for the groups: otherwise compilers emit shifts by 32 bits of numbers that
+     * GPGPU-Sim then reads wrongly. */
     const int32_t T = opaque((int32_t)a.p.shape.T);
     BackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole replica */
+    if (at.rows <= 0) return; /* the whole replica leaves */
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent);
 
@@ -399,7 +415,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
         }
     };
     for (int32_t j = thread_again(); j < (int32_t)a.n.pieces.dgates; j += (int32_t)blockDim.x)
-        s.dgates[j] = 0.0f; /* and stays so where there is no unit or row */
+        s.dgates[j] = 0.0f; /* stays 0 where there is no unit or row */
     backward_carry_in(a.p, at, s.state, a.n.slot, each);
     backward_fetch(a.p, at, s.state, a.n.slot, T - 1, each);
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, T - 1);
@@ -412,7 +428,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
     if (threadIdx.x == 0) s.flag[1] = barrier.count;
     for (int32_t t = T - 1; t >= 0; t--) {
         for (int32_t pass = 0; pass < plan.passes; pass++) {
-            if (pass) __syncthreads(); /* sums of the pass before lie where gathered ones go */
+            if (pass) __syncthreads(); /* gathered sums overwrite those of the pass before */
             if (t + 1 < T) backward_gather(a, at, s, t, pass);
             copy_async_wait<0>();
             __syncthreads();
@@ -428,7 +444,7 @@ static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
                 backward_finish<BATCH>(a, at, s, me, again, t, pass, round, sum);
             }
         }
-        /* Worked out again: registers that would keep them are for weights. */
+        /* Computed again at every step, since the registers that would keep them hold weights. */
         barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
         barrier.count = s.flag[1] + (uint32_t)(T - 1 - t);
@@ -461,7 +477,8 @@ struct BackwardPass : PassOf<BackwardArgs, LstmBackward, KIND_VECTOR, 1> {
         n.by_quads = inverse_of(plan.quads), n.by_slices = inverse_of(plan.slices);
         n.exchange_floats = plan_exchange_floats(&plan);
         n.pass_floats = n.exchange_floats / plan.passes;
-        /* What divided() is given: k and an element of a block; a thread's part of what was sent. */
+        /* divided() needs n * d < 2^31: n is a thread's k or an element of the block and d = units;
+         * or n is a float4 of the gathered sums and d = the float4 of a parcel. */
         assert((4 * (int64_t)plan.quads * plan.rounds + n.slot) * plan.units <= INT32_MAX);
         assert((n.pieces.work / 4 + n.parcel) * (int64_t)n.parcel / 4 <= INT32_MAX);
         assert(p.launch.scratch);

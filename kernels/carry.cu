@@ -1,11 +1,10 @@
-/* carry: h and c after the window's last step become the state that the next window begins with.
- * Idea       one launch for all layers, h and c; a step that gave up leaves the state of before, which a copy
- *            node could not
- * Memory     reads and writes 2 L B H floats
- * Partition  a block owns CARRY_THREADS elements of one row
+/* carry: h and c after the window's last step become the state with which the next window begins.
+ * Idea       One launch copies h and c of all layers. After a step that timed out it leaves the
+ *            earlier state in place, which a copy node could not do.
+ * Memory     It reads and writes 2 * L * B * H floats.
+ * Partition  A block owns CARRY_THREADS elements of one row.
  * Limits     none
- * Measured   not yet measured
- */
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "carry.cuh"

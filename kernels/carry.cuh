@@ -1,4 +1,4 @@
-/* carry: the carried state's rows, copied by blocks of a kernel that has another purpose. */
+/* carry: copies the rows of the carried state in blocks of a kernel that has another purpose. */
 #ifndef PLSTM_CARRY_CUH
 #define PLSTM_CARRY_CUH
 
@@ -8,13 +8,13 @@
 
 #include "layers.h"
 
-/* Blocks of so many threads that copy the rows, one element a thread. */
+/* Returns how many blocks of `threads` threads copy the rows, one element per thread. */
 static __host__ __device__ inline int64_t carry_blocks(const CarriedRows &c, int64_t threads)
 {
     return c.rows * ((c.n + threads - 1) / threads);
 }
 
-/* The part of block `block` of those. */
+/* Copies the elements of block `block` of carry_blocks(c, threads). */
 static __device__ __forceinline__ void carry_rows(const CarriedRows &c, int64_t block,
                                                   int64_t threads)
 {

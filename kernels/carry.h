@@ -1,4 +1,4 @@
-/* carry: the carried state of all layers leaves the window. Clean C11. */
+/* carry: copies the carried state of all layers out of the window. Clean C11. */
 #ifndef PLSTM_CARRY_H
 #define PLSTM_CARRY_H
 
@@ -10,8 +10,8 @@ extern "C" {
 
 cudaError_t carry_prepare(void);
 
-/* Copies the rows, at least one, unless fault->set: then `rows.to` stays as it was before the step, as the weights do (layers.h), and
- * the run can continue from there. */
+/* Copies the rows, at least one, unless fault->set. In that case `rows.to` and the weights
+ * (layers.h) stay as they were before the step, and the run can continue from there. */
 cudaError_t carry_state(cudaStream_t stream, const FaultRecord *fault, CarriedRows rows);
 
 #ifdef __cplusplus

@@ -21,7 +21,7 @@
  *            exits. There are two cluster barriers: one after the first writes to shared memory,
  *            and one before the end, since blocks read block 0's flag at the start.
  * Failure    A wait times out after the time of poll_limit polls of a word in L2 (0: never), as
- *            cluster_looks counts it, since the hardware decides how long a thread sleeps in one
+ *            cluster_polls counts it, since the hardware decides how long a thread sleeps in one
  *            poll of an mbarrier. The warp (backward: the block) that times out sends nothing more,
  *            so the others of its cluster receive too little, one exchange later at most, and time
  *            out as well. All reach the last cluster barrier, after which none sends. Bytes that
@@ -91,13 +91,13 @@ static __device__ __forceinline__ bool cluster_open(const ClusterMeeting &m,
 static __device__ __forceinline__ bool cluster_receive(const ClusterMeeting &m, int32_t n)
 {
     bool here = true;
-    uint32_t last = 0, looks = 0;
+    uint32_t last = 0, polls = 0;
     while (!mbarrier_try(&m.arrived[n & 1], (uint32_t)(n - 1) >> 1 & 1)) {
         uint32_t now = (uint32_t)timer_now();
-        if (looks == 0) last = now;
-        looks += cluster_looks(now - last);
+        if (polls == 0) last = now;
+        polls += cluster_polls(now - last);
         last = now;
-        if (m.limit && poll_expired(looks, m.limit)) {
+        if (m.limit && poll_expired(polls, m.limit)) {
             atomicExch(&m.flags->timed_out[n & 1], 1u);
             here = false;
             break;

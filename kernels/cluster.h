@@ -29,18 +29,19 @@ enum {
     /* Batch rows that backward sends together. Forward sends two together in bf16, one in tf32. */
     CLUSTER_ROWS = 4,
     /* Nanoseconds: about the time of one poll at the grid barrier. */
-    CLUSTER_LOOK = 512,
+    CLUSTER_POLL_NS = 512,
     /* Nanoseconds: longer than the hardware lets one poll of an mbarrier take. */
     CLUSTER_PAUSE = 1000000
 };
 
 /* Returns how many polls of a word in L2 one poll of an mbarrier counts as, given the time after
- * which it returned: one, and one more for each CLUSTER_LOOK nanoseconds. Time beyond CLUSTER_PAUSE
- * does not count: a debugger or another process has then kept this kernel from running. */
-static PLAN_HD inline uint32_t cluster_looks(uint32_t nanoseconds)
+ * which it returned: one, and one more for each CLUSTER_POLL_NS nanoseconds. Time beyond
+ * CLUSTER_PAUSE does not count: a debugger or another process has then kept this kernel from
+ * running. */
+static PLAN_HD inline uint32_t cluster_polls(uint32_t nanoseconds)
 {
     const uint32_t most = CLUSTER_PAUSE;
-    return 1 + (nanoseconds < most ? nanoseconds : most) / CLUSTER_LOOK;
+    return 1 + (nanoseconds < most ? nanoseconds : most) / CLUSTER_POLL_NS;
 }
 
 /* Number of tiles along the batch. */

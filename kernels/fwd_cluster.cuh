@@ -1,10 +1,12 @@
-/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu says what it does. */
+/* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu describes what it
+ * does. */
 #ifndef PLSTM_FWD_CLUSTER_CUH
 #define PLSTM_FWD_CLUSTER_CUH
 
 #include "cluster.cuh"
 
-/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+/* Values that follow from a plan, computed once on the host: as kernel arguments they cost no
+ * registers. */
 struct ClusterForwardCounts {
     ClusterForwardPieces pieces;
     int32_t tiles;   /* k tiles of B */
@@ -16,22 +18,25 @@ struct ClusterForwardArgs {
     ClusterForwardCounts n;
     LstmForward p; /* p.launch.plan is the host's copy */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 
 CARVED_PIECES(ClusterForwardShared, ClusterForwardPieces, CLUSTER_FORWARD_PIECES)
 
-/* ---- how a row tile and a batch tile lie in a warp ----
- * Rows and k of a tile are permuted as it is loaded, equally in A and B, so that neither cells nor sends move data between warps.
+/* ---- how a row tile and a batch tile are laid out in a warp ----
+ * Rows and k of a tile are permuted when it is loaded, in A and B alike, so that neither cells nor
+ * sends move data between warps.
  *
- * Rows       row g of A is row 2g of tensor.h's tile, row g + 8 is row 2g + 1. Of D, an even g = lane / 4 then holds the gates i and f
- *            of unit g / 2, an odd one g and o, each for two batch rows: one exchange with lane ^ 4 gives each lane all four gates of
- *            one element.
- * k          lane q = lane % 4 has of a k tile in bf16 the units 4q .. 4q + 3, in tf32 2q and 2q + 1. */
+ * Rows       Row g of A is row 2g of tensor.h's tile, and row g + 8 is row 2g + 1. A lane with
+ *            even g = lane / 4 then has, in D, the gates i and f of unit g / 2, one with odd g the
+ *            gates g and o, each for two batch rows. One shuffle with lane ^ 4 gives each lane all
+ *            four gates of one element.
+ * k          Of each k tile, lane q = lane % 4 has units 4q to 4q + 3 in bf16, 2q and 2q + 1 in
+ *            tf32. */
 
-/* The element of lane (m, n): unit u of the block, row of the replica. */
+/* A lane's element of row tile m and batch tile n: unit u of the block, row of the replica. */
 struct ClusterForwardElement {
     int32_t u, row;
     bool exists;
@@ -47,8 +52,9 @@ cluster_forward_element(const BlockPlace &at, int32_t lane, int32_t tile, int32_
     return e;
 }
 
-/* Where the two words of lane q and batch row g of a B tile lie: the number of the pair. In bf16 two rows of four units are 16
- * neighbouring bytes, in tf32 one row. The lanes of half a warp read 32 different banks. */
+/* Returns which pair of a B tile holds the two words of lane q and batch row g. In bf16, two rows
+ * of four units are 16 neighbouring bytes; in tf32, one row is. The lanes of half a warp read 32
+ * different banks. */
 template <int PRECISION>
 static __device__ __forceinline__ int32_t cluster_forward_pair(int32_t g, int32_t q)
 {
@@ -57,8 +63,9 @@ static __device__ __forceinline__ int32_t cluster_forward_pair(int32_t g, int32_
 
 /* ---- before the first step ---- */
 
-/* Where the lane's four words of a row tile of the block begin: words of w_tiles in bf16, elements of w_hh in tf32; and how many of the
- * k that follow exist, tiles and elements. None past the block's units. */
+/* The addresses of the lane's four words of a row tile of the block: words of w_tiles in bf16,
+ * elements of w_hh in tf32. k is how many tiles or elements along k exist from there on; it is 0
+ * beyond the block's units. */
 struct ClusterForwardRows {
     const float *from[4];
     int64_t k[4];
@@ -76,7 +83,8 @@ cluster_forward_rows(const ClusterForwardArgs &a, const BlockPlace &at, int32_t 
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         int32_t row = 2 * g + (j & 1), upper = j >> 1;
-        if (PRECISION == PRECISION_BF16) { /* units 4q + 2 upper and the next: columns of a pair */
+        /* In bf16, a word holds units 4q + 2 * upper and the next: the columns of a pair. */
+        if (PRECISION == PRECISION_BF16) {
             int32_t pair = 2 * q + upper,
                     word = ((row & 7) * 4 + (pair & 3)) * 4 + (row >> 3) + 2 * (pair >> 2);
             w.from[j] = (const float *)a.p.w_tiles + r * across * TENSOR_WORDS + word;
@@ -90,7 +98,7 @@ cluster_forward_rows(const ClusterForwardArgs &a, const BlockPlace &at, int32_t 
     return w;
 }
 
-/* The A operand of k tile i; zeros past what exists. */
+/* Loads the A operand of k tile i, with zeros beyond what exists. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_forward_weight(const ClusterForwardRows &rows,
                                                               int32_t i, uint32_t (&w)[4])
@@ -103,8 +111,9 @@ static __device__ __forceinline__ void cluster_forward_weight(const ClusterForwa
     }
 }
 
-/* h_0 of the replica's rows as B operand, masked where there is a recurrent site; zeros past the rows and past H, where nobody
- * but the padding of a send writes; zeros in the other exchange. */
+/* Stores h_0 of the replica's rows as a B operand, masked if there is a recurrent site. Rows and k
+ * that do not exist are zeros, and only the padding of a send writes there. Also zeroes the other
+ * exchange buffer. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_forward_first(const ClusterForwardArgs &a,
                                                              const BlockPlace &at,
@@ -135,7 +144,8 @@ static __device__ __forceinline__ void cluster_forward_first(const ClusterForwar
 
 /* ---- a step ---- */
 
-/* The pre-activations of the lane's element, from the warp's sums of a row tile and a batch tile. */
+/* Returns the pre-activations of the lane's element, from the warp's sums of a row tile and a batch
+ * tile. */
 static __device__ __forceinline__ Gates cluster_forward_gates(const float (&d)[4], bool odd)
 {
     float x = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[1], 4);
@@ -144,8 +154,9 @@ static __device__ __forceinline__ Gates cluster_forward_gates(const float (&d)[4
     return q;
 }
 
-/* Where a lane sends the 16 bytes that it has of its element's row tile: the lanes that have the same ones, eight in bf16 and four in
- * tf32, share the blocks. Nothing of it depends on h: it is made while the cell's latencies pass. */
+/* The destinations of the 16 bytes that a lane has of its element's row tile. The lanes that have
+ * the same bytes, eight in bf16 and four in tf32, divide the blocks among them. Nothing of this
+ * depends on h, so it is computed while the cell's latencies pass. */
 template <int PRECISION> struct ClusterForwardAim {
     enum { SHARED_BY = PRECISION == PRECISION_BF16 ? 8 : 4, COUNT = CLUSTER_BLOCKS / SHARED_BY };
     SharedAt to[COUNT], arrived[COUNT];
@@ -178,8 +189,8 @@ cluster_forward_aim(const ClusterForwardArgs &a, const BlockPlace &at,
     return aim;
 }
 
-/* h of a row tile's four units into every block's exchange: h is the lane's element, unit v of the tile in `row`, 0 where it does not
- * exist. */
+/* Sends h of a row tile's four units into the exchange of every block. h is the lane's element,
+ * unit v of the tile in `row`, or 0 if it does not exist. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_forward_send(const ClusterForwardAim<PRECISION> &aim,
                                                             int32_t v, int32_t row, float h)
@@ -213,7 +224,7 @@ static __device__ __forceinline__ void cluster_forward_send(const ClusterForward
 
 #endif
 
-template <int PRECISION, int QUADS, int RESIDENT, int BATCH, int THREADS>
+template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs &a)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -224,24 +235,24 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     const int64_t B = p.shape.B, H = p.shape.H;
     ClusterForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole cluster */
+    if (at.rows <= 0) return; /* the whole cluster leaves */
     const int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31,
-                  tile = warp * QUADS; /* the first of the warp's row tiles */
+                  tile = warp * STACKED; /* the first of the warp's row tiles */
     ClusterMeeting meeting = {
         s.arrived,           s.flags, s.sent, cluster_step_bytes(&plan, H, at.units, at.rows),
         p.launch.poll_limit, T - 1};
 
-    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][QUADS][4];
-    uint4 *weights = s.weights + warp * plan.shared * QUADS * 32 + lane;
+    uint32_t kept[RESIDENT > 0 ? RESIDENT : 1][STACKED][4];
+    uint4 *weights = s.weights + warp * plan.shared * STACKED * 32 + lane;
 #pragma unroll
-    for (int m = 0; m < QUADS; m++) {
+    for (int m = 0; m < STACKED; m++) {
         ClusterForwardRows rows = cluster_forward_rows<PRECISION>(a, at, tile + m);
 #pragma unroll
         for (int i = 0; i < RESIDENT; i++) cluster_forward_weight<PRECISION>(rows, i, kept[i][m]);
         for (int32_t i = 0; i < plan.shared; i++) {
             uint32_t w[4];
             cluster_forward_weight<PRECISION>(rows, RESIDENT + i, w);
-            weights[(i * QUADS + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
+            weights[(i * STACKED + m) * 32] = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
     cluster_forward_first<PRECISION>(a, at, s);
@@ -253,17 +264,17 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
                                  : make_float4(0, 0, 0, 0);
     }
 
-    /* What a lane keeps of its elements from step to step: c, the coming x_proj, and which of the masks' bits are set. */
-    float c[QUADS][TILES], x[QUADS][TILES][4];
+    /* The lane's elements keep these from step to step: c, the next x_proj, and the masks' bits. */
+    float c[STACKED][TILES], x[STACKED][TILES][4];
     uint32_t masked = 0;
     auto each = [&](auto do_element) {
-        int32_t now =
-            opaque((int32_t)threadIdx.x); /* nothing that follows from it stays in registers */
+        int32_t now = opaque((int32_t)threadIdx.x); /* nothing derived from it stays in registers */
 #pragma unroll
-        for (int m = 0; m < QUADS; m++)
+        for (int m = 0; m < STACKED; m++)
 #pragma unroll
             for (int n = 0; n < TILES; n++)
-                do_element(m, n, cluster_forward_element(at, now & 31, (now >> 5) * QUADS + m, n));
+                do_element(m, n,
+                           cluster_forward_element(at, now & 31, (now >> 5) * STACKED + m, n));
     };
     auto fetch = [&](int32_t t) {
         each([&](int m, int n, const ClusterForwardElement &e) {
@@ -297,7 +308,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     draw(0);
 
     bool runs = cluster_open(meeting, a.fault);
-    /* A warp without units reads nothing and sends nothing, so that nobody can know how far it is: it does not wait either. */
+    /* A warp without units reads and sends nothing, so other blocks cannot tell how far it is; it
+     * does not wait either. */
     if (tile * TENSOR_UNITS >= at.units) runs = false;
     for (int32_t t = 0; runs && t < T; t++) {
         bool row[TILES];
@@ -308,16 +320,16 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         if (t > 0 && !cluster_receive(meeting, t)) {
             if (lane == 0)
                 cluster_report(meeting, plan, p.shape, at, a.fault, t, t, [](int32_t units) {
-                    return (int32_t)plan_div_up(units, QUADS * TENSOR_UNITS);
+                    return (int32_t)plan_div_up(units, STACKED * TENSOR_UNITS);
                 });
             break;
         }
-        float sum[QUADS][TILES][4];
-        cluster_product<PRECISION, QUADS, 0, QUADS, RESIDENT, TILES>(
+        float sum[STACKED][TILES][4];
+        cluster_product<PRECISION, STACKED, 0, STACKED, RESIDENT, TILES>(
             sum, kept, weights, plan.shared, operand, a.n.tiles, row);
-        __syncwarp(); /* all lanes have read h_{t-1}: what the warp sends from here on says so */
-        int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that h_t goes into; 0: none */
-        float h[QUADS][TILES];
+        __syncwarp(); /* all lanes have read h_{t-1}, as the warp's next sends imply */
+        int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that carries h_t; 0: none */
+        float h[STACKED][TILES];
         each([&](int m, int n, const ClusterForwardElement &e) {
             const ClusterForwardAim<PRECISION> aim =
                 cluster_forward_aim<PRECISION>(a, at, s, e, n, next);

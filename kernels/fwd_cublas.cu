@@ -1,15 +1,17 @@
-/* fwd_cublas: forward recurrence as the field does it: per step one GEMM and one pointwise kernel.
- * Idea       the baseline: gates_t = x_proj_t + D_r(h_{t-1}) W_hh' with beta = 1 straight into the saved
- *            gates, then one kernel for biases, nonlinearity, cell and masks; masked copies of h are
- *            written by the kernel that makes h
- * Residency  nothing between launches: W_hh (16 H H bytes) comes from L2 or DRAM at every step
- * Partition  a block owns CELL_THREADS units of one batch row, a thread one unit: loads are coalesced for
- *            any H, and enough threads exist to hide latency at batch 20. A thread draws the words of its
- *            three neighbours too; that hides behind the loads
- * Barrier    the kernel boundary, twice a step
- * Limits     none; T B and 4 H must fit an int (cuBLAS)
- * Measured   not yet measured
- */
+/* fwd_cublas: forward recurrence as it is usually done, with one GEMM and one pointwise kernel per
+ * step.
+ * Idea       The baseline. A GEMM with beta = 1 adds D_r(h_{t-1}) W_hh' to x_proj_t in the saved
+ *            gates; then one kernel applies biases, nonlinearities, cell and masks. The kernel that
+ *            computes h also writes its masked copies.
+ * Residency  Nothing stays on the chip between launches: W_hh (16 * H * H bytes) is read from L2 or
+ *            DRAM at every step.
+ * Partition  A block owns CELL_THREADS units of one batch row, a thread one unit: loads are
+ *            coalesced for every H, and there are enough threads to hide latency at batch 20. A
+ *            thread also draws the words of its three neighbours, which the latency of the loads
+ *            hides.
+ * Barrier    The kernel boundary, twice per step.
+ * Limits     none; T * B and 4 * H must fit in an int (cuBLAS).
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "cell.cuh"
@@ -20,7 +22,8 @@
 
 enum { CELL_THREADS = 128 };
 
-/* Finishes step t, whose product is in the gates: adds the biases and computes the cell, the masks and the bfloat16 copies. */
+/* Finishes step t, whose product is in the gates: adds the biases and computes the cell, the masks
+ * and the bfloat16 copies. */
 __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_cell(LstmForward p, int64_t t)
 {
     int64_t b = blockIdx.x, B = p.shape.B, H = p.shape.H,
@@ -42,7 +45,7 @@ __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_cell(LstmForward p, i
         [&] { return mask_factor(mask_open(p.recurrent), row + B, H, u); });
 }
 
-/* h_masked_0 = D_r(h_0): the carried h has no kernel of this layer before it. */
+/* Stores h_masked_0 = D_r(h_0): no kernel of this layer computes the carried h. */
 __global__ void __launch_bounds__(CELL_THREADS) fwd_cublas_mask_first(LstmForward p)
 {
     int64_t b = blockIdx.x, u = (int64_t)blockIdx.y * CELL_THREADS + threadIdx.x;

@@ -1,17 +1,23 @@
-/* fwd_mma: the time loop of the forward pass on tensor cores. fwd_mma.cu says the idea and compiles the instances, mma.h names
- * who owns what.
+/* fwd_mma: the time loop of the forward pass on tensor cores. fwd_mma.cu describes the idea and
+ * compiles the instances; mma.h defines which block and warp owns what.
  *
  *   per launch publish h_0 -> arrive -> load weights
- *   per step   each warp: wait for the producers of its slice, h_t from L2 into registers, multiply -> partial sums
- *              -> cell, publish h_{t+1} -> store gates, c, h, y -> fetch x_proj and draw masks of t+1
+ *   per step   each warp: wait for the producers of its slice, load h_t from L2 into registers,
+ *              multiply -> partial sums
+ *              -> cell, publish h_{t+1} -> store gates, c, h, y
+ *              -> fetch x_proj and draw masks of t+1
  *
- * Exchange   h_t as step t reads it (with a recurrent site: masked), rounded, in B operands: exchange t of the launch. The slices of
- *            a block together read all of h_t, so that its warps together have waited for every block of the replica by the
- *            __syncthreads behind the product, and who had sent h_t had read h_{t-1}: no block writes before all have read, and
- *            nobody waits for that alone. EXCHANGE_FLAG: two buffers, and an arrival at the grid barrier behind each step's words.
- *            EXCHANGE_WORDS: WORD_BUFFERS buffers, no arrival but those of word_exchange.cuh.
- * Sums       slices * batch * 16 * m tiles floats are written once and read once. The order is fixed: within a warp contraction
- *            tiles upwards in the order of the tensor core, then slices upwards onto x_proj + biases.  */
+ * Exchange   Blocks exchange h_t as step t reads it (masked, if there is a recurrent site),
+ *            rounded, as B operands; it is exchange t of the launch. The slices of a block together
+ *            read all of h_t, so by the __syncthreads after the product its warps together have
+ *            waited for every block of the replica. A block that had sent h_t had read h_{t-1}, so
+ *            no block overwrites what another still has to read, and no extra wait is needed.
+ *            EXCHANGE_FLAG has two buffers and an arrival at the grid barrier after each step's
+ *            words. EXCHANGE_WORDS has WORD_BUFFERS buffers and only the arrivals of
+ *            word_exchange.cuh.
+ * Sums       slices * batch * 16 * (number of m tiles) floats are written once and read once. The
+ *            order is fixed: within a warp, contraction tiles upwards in the order of the tensor
+ *            core; then slices upwards are added to x_proj + biases. */
 #ifndef PLSTM_FWD_MMA_CUH
 #define PLSTM_FWD_MMA_CUH
 
@@ -22,22 +28,23 @@ struct MmaForwardArgs {
     MmaCounts n;
     LstmForward p;      /* p.launch.plan is the host's copy */
     uint32_t *exchange; /* [mma_buffers][replica][exchange_words] */
-    uint32_t *words;    /* [replica][blocks] of the barrier */
+    uint32_t *words;    /* [replica][blocks] of the grid barrier */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
 
-/* Where forward_carry_in and the like find an element's floats in s.state. */
+/* The addresses through which forward_carry_in and the other functions of block_io.cuh reach an
+ * element's floats in s.state. */
 struct MmaForwardState {
     float4 *gates;
     float *c, *h;
     float4 *bias;
 };
 
-/* h of an element, and in bf16 of the unit behind it, into the exchange of the step that reads it; `again` is the same pass of the buffer
- * to empty, or NULL. */
+/* Sends h of an element, and in bf16 also that of the next unit, into the exchange of the step that
+ * reads it. `again` is the same pass of the buffer to empty, or NULL. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void mma_send_h(const MmaForwardArgs &a, const BlockPlace &at,
                                                   uint32_t *pass, uint32_t *again, int32_t b,
@@ -48,7 +55,7 @@ static __device__ __forceinline__ void mma_send_h(const MmaForwardArgs &a, const
                        PRECISION == PRECISION_BF16 ? word_of_bf16(h, next) : word_of_tf32(h));
 }
 
-/* h_0 as exchange 0, from where mma_forward_carry_in has left it. */
+/* Sends h_0 as exchange 0. forward_carry_in has stored it in state.h. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void
 mma_forward_first(const MmaForwardArgs &a, const BlockPlace &at, const MmaForwardState &state)
@@ -63,7 +70,7 @@ mma_forward_first(const MmaForwardArgs &a, const BlockPlace &at, const MmaForwar
     });
 }
 
-/* The block's words of every buffer are empty. */
+/* Empties the block's words of every buffer. */
 template <int PRECISION>
 static __device__ __forceinline__ void mma_forward_clear(const MmaForwardArgs &a,
                                                          const BlockPlace &at)
@@ -80,8 +87,8 @@ static __device__ __forceinline__ void mma_forward_clear(const MmaForwardArgs &a
     });
 }
 
-/* Gates, c and h of the block's elements of one pass, and h_{t+1} into the exchange (NULL after the last step). Whole warps go round
- * together. */
+/* Computes gates, c and h of the block's elements of one pass, and sends h_{t+1} into the exchange
+ * (NULL at the last step). All lanes of a warp iterate together. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void
 mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at, const MmaShared &s,
@@ -107,7 +114,7 @@ mma_forward_cells(const MmaForwardArgs &a, const BlockPlace &at, const MmaShared
     }
 }
 
-/* Worked out again wherever it is needed. */
+/* Returns the warp's tiles. They are computed again wherever they are needed. */
 static __device__ __forceinline__ MmaWarp mma_forward_warp(const MmaForwardArgs &a,
                                                            const BlockPlace &at)
 {
@@ -128,7 +135,7 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     MmaForwardState state = {(float4 *)s.state, s.state + 4 * a.n.items, s.state + 5 * a.n.items,
                              s.bias};
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole replica */
+    if (at.rows <= 0) return; /* the whole replica leaves */
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
@@ -143,7 +150,7 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     forward_carry_in(
         a.p, at, state, each, [](int32_t) {}, keep);
     if (WORDS) mma_forward_clear<PRECISION>(a, at);
-    __syncthreads(); /* h_0 is there, of two units that make a word */
+    __syncthreads(); /* both units of a word have stored h_0 */
     if (WORDS) barrier_arrive(&barrier);
     mma_forward_first<EXCHANGE, PRECISION>(a, at, state);
     if (!WORDS) {
@@ -156,13 +163,13 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
     mask_bits_step(bits, a.p.shape, a.p.output, a.p.recurrent, at, 0);
 
     for (int32_t t = 0; t < T; t++) {
-        /* Worked out again: registers that would keep them are for weights. */
+        /* Computed again at every step, since the registers that would keep them hold weights. */
         int32_t first = opaque(at.replica) * plan.blocks;
         barrier.words = a.words + first, barrier.first = (uint32_t)first;
         barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         const uint32_t *before = mma_exchange<EXCHANGE>(a, at.replica, t);
         bool sends = t + 1 < T;
-        int32_t repeated = -1; /* the pass whose product this warp makes again */
+        int32_t repeated = -1; /* the pass whose product this warp repeats */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             float sum[STACKED][N][4];
             MmaWarp me = mma_forward_warp(a, at);
@@ -177,7 +184,7 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
                 repeated = pass--;
                 continue;
             }
-            if (pass) __syncthreads(); /* sums of the pass before lie where these go */
+            if (pass) __syncthreads(); /* these sums overwrite those of the pass before */
             mma_store_sums<STACKED, N>(s, me, plan.batch, a.n.pitch, sum);
             copy_async_wait<0>();
             __syncthreads();

@@ -1,35 +1,43 @@
-/* fwd_persistent: the time loop of the persistent forward variants. They differ in where the weights of a thread lie
- * (fwd_l2.cu, fwd_smem.cu, fwd_reg.cu); everything else is here. plan.h names who owns what.
+/* fwd_persistent: the time loop of the persistent forward variants. They differ only in where a
+ * thread keeps its weights (fwd_l2.cu, fwd_smem.cu, fwd_reg.cu). plan.h defines which block and
+ * thread owns what.
  *
- *   per step   stage h_{t-1} chunk by chunk and multiply -> add the slices' partial sums -> cell, publish h_t
- *              -> arrive -> store gates, c, h, y -> fetch x_proj and draw masks of t+1 -> wait
+ *   per step   stage h_{t-1} chunk by chunk and multiply -> add the slices' partial sums
+ *              -> cell, publish h_t -> arrive -> store gates, c, h, y
+ *              -> fetch x_proj and draw masks of t+1 -> wait
  *
- * Exchange   h_t as the next step reads it (with a recurrent site: masked), in the order in which blocks stage it:
- *            [pass][chunk][group][slice][k of the chunk][batch row], so that staging is a copy of 16-byte words. Two
- *            take turns: h_{t+1} is written when every block of the replica has arrived at t, hence has read h_{t-1}.
- * Operands   A thread holds the four gate rows of one unit against `batch` rows: 16 multiply-adds for each 16 bytes of h that
- *            it reads from shared memory; lanes of one slice read the same address. Per block and step that is units*H*rows/4
- *            such reads and, where weights lie in shared memory, units*H*passes.
- * Sums       slices * units * rows float4 are written once and read once: more slices shorten a thread's chain but cost
- *            2*16 bytes each per element. The planner weighs the two. The order is fixed: within a thread k upwards, then slice
- *            s + folded onto s, then slices upwards onto x_proj + biases. Where plan_warp_sums is not 0 (H = 200 on an H200), each
- *            warp adds up its own slices by shuffles instead, which takes a quarter of the float4 and one block barrier less.  */
+ * Exchange   h_t is stored as the next step reads it (masked, if there is a recurrent site) and in
+ *            the order in which blocks stage it: [pass][chunk][group][slice][k of the chunk][batch
+ *            row]. Staging is therefore a copy of 16-byte words. Two buffers alternate: a block
+ *            writes h_{t+1} once every block of the replica has arrived at step t and so has read
+ *            h_{t-1}.
+ * Operands   A thread multiplies the four gate rows of one unit by `batch` batch rows: 16
+ *            multiply-adds for each 16 bytes of h that it reads from shared memory. Lanes of one
+ *            slice read the same address. Per block and step there are units * H * rows/4 such
+ *            reads and, if weights are in shared memory, units * H * passes reads of weights.
+ * Sums       slices * units * rows float4 are written once and read once. More slices shorten a
+ *            thread's chain but cost 2 * 16 bytes each per element; the planner weighs the two. The
+ *            order is fixed: within a thread, k upwards; then slice s + folded is added to slice s;
+ *            then slices upwards are added to x_proj + biases. If plan_warp_sums is not 0 (H = 200
+ *            on an H200), each warp adds up its own slices by shuffles instead, which moves about a
+ *            quarter of the float4 and saves one block barrier. */
 #ifndef PLSTM_FWD_PERSISTENT_CUH
 #define PLSTM_FWD_PERSISTENT_CUH
 
 #include "block_io.cuh"
 #include "grid_barrier.cuh"
 
-/* What follows from a plan, computed once on the host: as kernel arguments these cost no registers. */
+/* Values that follow from a plan, computed once on the host: as kernel arguments they cost no
+ * registers. */
 struct ForwardCounts {
     ForwardPieces pieces;
     int32_t slice_stride, chunk_floats, group_floats; /* of a staged chunk */
-    int32_t columns;           /* slices*units: weights of one k side by side */
-    int32_t lanes, items;      /* groups*units; times batch */
+    int32_t columns;           /* slices * units: the weights of one k, side by side */
+    int32_t lanes, items;      /* groups * units; lanes * batch */
     int32_t folded, warp_sums; /* plan_folded, plan_warp_sums */
     int32_t mask_nibbles;
     uint32_t by_mask_nibbles;             /* for divided() */
-    uint32_t by_units;                    /* inverse, for divided() */
+    uint32_t by_units;                    /* for divided() */
     int64_t pass_floats, exchange_floats; /* of the exchange */
 };
 
@@ -38,20 +46,20 @@ struct ForwardArgs {
     ForwardCounts n;
     LstmForward p;   /* p.launch.plan is the host's copy */
     float *exchange; /* [step & 1][replica][exchange_floats] */
-    uint32_t *words; /* [replica][blocks] of the barrier */
+    uint32_t *words; /* [replica][blocks] of the grid barrier */
     FaultRecord *fault;
-    int32_t first_row; /* of this launch */
+    int32_t first_row; /* of B, in this launch */
 };
 
 CARVED_PIECES(ForwardShared, ForwardPieces, FORWARD_PIECES)
 
-/* What a thread multiplies. */
+/* A thread's part of the product. */
 struct ForwardThread {
     int32_t unit, slice, group;
-    bool works; /* others only help to stage and to finish */
+    bool works; /* the other threads only help to stage and to finish */
 };
 
-/* Where h_t of one pass lies. */
+/* Returns where h_t of one pass is in the exchange. */
 static __device__ __forceinline__ float *
 forward_exchange(const ForwardArgs &a, const BlockPlace &at, int32_t t, int32_t pass)
 {
@@ -61,7 +69,7 @@ forward_exchange(const ForwardArgs &a, const BlockPlace &at, int32_t t, int32_t 
 
 /* ---- weights ---- */
 
-/* Gate weights of the block's unit u against h's unit k: 16 bytes of w_packed. */
+/* Returns the gate weights of the block's unit u for unit k of h: 16 bytes of w_packed. */
 static __device__ __forceinline__ float4 forward_weight(const ForwardArgs &a, const BlockPlace &at,
                                                         int32_t u, int64_t k)
 {
@@ -94,7 +102,8 @@ forward_load_shared(const ForwardArgs &a, const BlockPlace &at, const ForwardSha
 
 /* ---- multiply ---- */
 
-/* The first chunk that a step stages, from h_0: (B,H) in memory, and masked here where there is a recurrent site. */
+/* Stages one chunk of step 0 from h_0, which is (B,H) in memory; a recurrent mask is applied
+ * here. */
 template <int CHUNK, int BATCH>
 static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const BlockPlace &at,
                                                    int32_t pass, int32_t chunk, float *to)
@@ -114,14 +123,16 @@ static __device__ __forceinline__ void stage_first(const ForwardArgs &a, const B
     }
 }
 
-/* Staging of h_{t-1} for one pass: two chunks of shared memory in turn, the next one on its way while the one at hand is multiplied.
- * Before sm_80, which has no copies that run by themselves, words of 16 bytes are on their way to registers: of the first chunk FIRST a
- * thread, while there are no sums yet, of the others LATER; what is beyond them is copied when they are put down. */
+/* Stages h_{t-1} for one pass. Two chunks of shared memory alternate: the next chunk is loaded
+ * while the current one is multiplied. Before sm_80, which introduced asynchronous copies, the
+ * 16-byte words are loaded into registers first: FIRST per thread of the first chunk, while there
+ * are no sums yet, and LATER of the other chunks. Words beyond those are copied when the chunk is
+ * stored. */
 template <int CHUNK, int BATCH, int FIRST, int LATER> struct Staging {
     const ForwardArgs &a;
     const BlockPlace &at;
     float *ring;
-    const float *exchange; /* of this pass; NULL at the first step */
+    const float *exchange; /* of this pass; NULL at step 0 */
     int32_t pass;
 #if DEV_ARCH > 0 && DEV_ARCH < 800
     float4 coming[FIRST > LATER ? FIRST : LATER];
@@ -182,7 +193,8 @@ template <int CHUNK, int BATCH, int FIRST, int LATER> struct Staging {
 
     __device__ __forceinline__ void begin() { issue<FIRST>(0); }
 
-    /* The chunk, once all of it is there; starts the next one, whose place every thread has finished reading. */
+    /* Waits until the whole chunk is staged and returns it. Starts the next one, whose place no
+     * thread reads any more. */
     template <int N> __device__ __forceinline__ const float *next(int32_t chunk)
     {
         if (exchange) finish<N>(place(chunk), source(chunk));
@@ -195,8 +207,9 @@ template <int CHUNK, int BATCH, int FIRST, int LATER> struct Staging {
     __device__ __forceinline__ const float *later(int32_t chunk) { return next<LATER>(chunk); }
 };
 
-/* What an instance has under way: words of 16 bytes of h that a thread stages at a time, and steps of streamed weights. For those are the
- * registers that neither resident weights nor sums take, nor what the loop needs beside them. */
+/* How much an instance keeps in flight: 16-byte words of h per thread that stages (STAGED), and
+ * steps of streamed weights (STREAMED). They use the registers that resident weights, sums and the
+ * rest of the loop leave (SPARE). */
 template <int RESIDENT, int BATCH, int THREADS> struct ForwardFlight {
     enum {
         MOST = 65536 / THREADS / 8 * 8,
@@ -204,16 +217,16 @@ template <int RESIDENT, int BATCH, int THREADS> struct ForwardFlight {
         STAGED = SPARE >= 32   ? 4
                  : SPARE >= 20 ? 2
                                : 1,
-        STAGED_FIRST = RESIDENT > 0 ? 4 : STAGED, /* before there are sums */
+        STAGED_FIRST = RESIDENT > 0 ? 4 : STAGED, /* there are no sums yet */
+        /* read a step's operands while those of the step before are multiplied */
         STREAMED = SPARE >= 64  ? 8
                    : SPARE >= 0 ? 4
                                 : 2,
-        EARLY = BATCH <= 10 &&
-                SPARE >= 20 /* operands of a step are read while those before are multiplied */
+        EARLY = BATCH <= 10 && SPARE >= 20
     };
 };
 
-/* This thread's part of W_hh D_r(h_{t-1}) for one pass. */
+/* Computes this thread's part of W_hh D_r(h_{t-1}) for one pass. */
 template <class Flight, int RESIDENT, int CHUNK, int BATCH, class Stage>
 static __device__ __forceinline__ void
 forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s,
@@ -233,7 +246,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
     }
     if (RESIDENT / CHUNK == plan.chunks) return;
 
-    /* Where registers are full, nothing of this is worked out before it is needed. */
+    /* If weights are resident, registers are full: opaque keeps the compiler from computing these
+     * values before they are needed. */
     const int32_t unit = RESIDENT ? opaque(me.unit) : me.unit,
                   slice = RESIDENT ? opaque(me.slice) : me.slice,
                   column = slice * plan.units + unit, k = slice * plan.depth,
@@ -242,7 +256,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
         return me.works && i < end ? forward_weight(a, at, unit, k + i)
                                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     };
-    /* Streamed weights: those of AHEAD steps are under way, where nothing is resident while those before them are multiplied. */
+    /* Streamed weights: the loads of AHEAD steps are in flight at a time. If no weights are
+     * resident, the next ones are issued while those before them are multiplied. */
     float4 coming[AHEAD];
 #pragma unroll 1
     for (int32_t chunk = RESIDENT / CHUNK; chunk < plan.chunks; chunk++) {
@@ -292,13 +307,15 @@ static __device__ __forceinline__ float4 shuffled(const float4 &x, int lanes)
         __shfl_xor_sync(0xffffffffu, x.z, lanes), __shfl_xor_sync(0xffffffffu, x.w, lanes));
 }
 
-/* Returns one of two values, component by component: `which ? x : y` would choose between two addresses, hence in local memory. */
+/* Returns x if `which`, otherwise y, component by component: `which ? x : y` would choose between
+ * two addresses, which would put both values in local memory. */
 static __device__ __forceinline__ float4 chosen(bool which, const float4 &x, const float4 &y)
 {
     return make_float4(which ? x.x : y.x, which ? x.y : y.y, which ? x.z : y.z, which ? x.w : y.w);
 }
 
-/* Returns the sum of batch row lane / 8 over the four lanes of the warp that are 8 apart. Whole warps call it together. */
+/* Returns the sum of batch row lane / 8 over the four lanes of the warp that are 8 apart. All lanes
+ * of the warp must call it together. */
 static __device__ __forceinline__ float4 forward_warp_sum(const float4 (&sum)[4])
 {
     bool third = threadIdx.x & 16, second = threadIdx.x & 8; /* rows 2 and 3; rows 1 and 3 */
@@ -315,7 +332,7 @@ static __device__ __forceinline__ float4 forward_warp_sum(const float4 (&sum)[4]
 template <int BATCH>
 static __device__ __forceinline__ float4 forward_warp_sum(const float4 (&sum)[BATCH])
 {
-    return sum[0]; /* no plan of these rows adds in warps */
+    return sum[0]; /* no plan with this `batch` has warp sums */
 }
 
 /* Leaves the partial sums in s.work as [folded or warp_sums][groups*units][batch|1] float4. */
@@ -330,8 +347,8 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
     bool in_warp = forward_in_warp<BATCH>(a);
     float4 of_warp = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (in_warp) of_warp = forward_warp_sum(sum);
-    __syncthreads(); /* the staged chunks lie where the sums go */
-    if (in_warp) {   // threads that do not work write zeros
+    __syncthreads(); /* the sums overwrite the staged chunks */
+    if (in_warp) {   // threads without a part write zeros
         int32_t warp = (int32_t)threadIdx.x >> 5, lane = (int32_t)threadIdx.x & 31;
         ((float4 *)s.work)[(warp * 8 + (lane & 7)) * (BATCH | 1) + (lane >> 3)] = of_warp;
         __syncthreads();
@@ -348,7 +365,8 @@ static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const 
     __syncthreads();
 }
 
-/* Gates, c and h of the block's elements of one pass, and h_t into the exchange (NULL after the last step). */
+/* Computes gates, c and h of the block's elements of one pass, and stores h_t in the exchange (NULL
+ * at the last step). */
 template <int BATCH>
 static __device__ __forceinline__ void forward_cells(const ForwardArgs &a, const BlockPlace &at,
                                                      const ForwardShared &s, const MaskBits &bits,
@@ -380,7 +398,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
     const int32_t T = (int32_t)a.p.shape.T;
     ForwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
-    if (at.rows <= 0) return; /* with the whole replica */
+    if (at.rows <= 0) return; /* the whole replica leaves */
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent);
     int32_t tid = (int32_t)threadIdx.x;
@@ -396,7 +414,7 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
             if (u < at.units) do_item(row, u, item_at(plan, BATCH, row, u));
         }
     };
-    auto place = [&](int32_t u) { /* where its rows lie in the exchange */
+    auto place = [&](int32_t u) { /* where the unit's rows are in the exchange */
                                   int32_t k = at.unit + u, slice = k / plan.depth,
                                           step = k % plan.depth;
                                   s.place[u] = step / plan.chunk * a.n.chunk_floats +
@@ -418,13 +436,13 @@ static __device__ __forceinline__ void fwd_persistent(const ForwardArgs &a)
             float4 sum[BATCH];
             Staging<CHUNK, BATCH, Flight::STAGED_FIRST, Flight::STAGED> stage = {
                 a, at, s.work, t ? forward_exchange(a, at, t - 1, pass) : nullptr, pass};
-            if (pass) __syncthreads(); /* the sums of the pass before lie where chunks go */
+            if (pass) __syncthreads(); /* chunks overwrite the sums of the pass before */
             forward_multiply<Flight, RESIDENT, CHUNK, BATCH>(a, at, s, me, kept, stage, sum);
             forward_fold<BATCH>(a, s, me, sum);
             forward_cells<BATCH>(a, at, s, bits, t, pass,
                                  t + 1 < T ? forward_exchange(a, at, t, pass) : nullptr);
         }
-        /* Worked out again: registers that would keep them are for weights. */
+        /* Computed again at every step, since the registers that would keep them hold weights. */
         barrier.self = (uint32_t)divided(opaque(at.unit), a.n.by_units);
         barrier.first = (uint32_t)(opaque(at.replica) * plan.blocks);
         barrier.count = s.flag[1] + (uint32_t)t;

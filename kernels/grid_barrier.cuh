@@ -96,12 +96,12 @@ static __device__ __forceinline__ int32_t barrier_report(const GridBarrier &b, u
     return missing;
 }
 
-/* Returns whether a wait that has polled `looks` times should time out. */
-static __device__ __forceinline__ bool barrier_tired(const GridBarrier &b, uint32_t looks)
+/* Returns whether a wait that has polled `polls` times should time out. */
+static __device__ __forceinline__ bool poll_timed_out(const GridBarrier &b, uint32_t polls)
 {
     bool others =
-        looks % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
-    return others || (b.limit && poll_expired(looks, b.limit));
+        polls % BARRIER_FAULT_EVERY == BARRIER_FAULT_EVERY - 1 && load_poll(&b.fault->set);
+    return others || (b.limit && poll_expired(polls, b.limit));
 }
 
 /* Waits until the blocks first, first + step, ... before `end` have arrived as often as this one,
@@ -112,7 +112,7 @@ static __device__ __forceinline__ void barrier_watch(const GridBarrier &b, uint3
 {
     for (uint32_t p = first; p < end; p += step)
         for (uint32_t n = 0; barrier_behind(load_watch(&b.words[p]), b.count); n++)
-            if (barrier_tired(b, n)) {
+            if (poll_timed_out(b, n)) {
                 atomicExch(timed_out, 1u);
                 break;
             }

@@ -1,5 +1,6 @@
-/* hidden: h of an element (batch row b, unit u) before the first step and after every step of a forward pass, the same in every
- * variant: the float32 tensors of lstm.h and their bfloat16 copies. */
+/* hidden: h of an element (batch row b, unit u) before the first step and after every step of a
+ * forward pass, the same in every variant. It is stored in the float32 tensors of lstm.h and in
+ * their bfloat16 copies. */
 #ifndef PLSTM_HIDDEN_CUH
 #define PLSTM_HIDDEN_CUH
 
@@ -21,14 +22,14 @@ static __device__ __forceinline__ float hidden_first(const LstmForward &p, const
     return p.h[b * p.shape.H + u] * mask_factor(m, b, p.shape.H, u);
 }
 
-/* Stores x as element u of `row` of a bfloat16 copy, unless `to` is NULL; n = row*H + u. */
+/* Stores x as element u of `row` of a bfloat16 copy, unless `to` is NULL; n = row * H + u. */
 static __device__ __forceinline__ void hidden_copy(const LstmForward &p, uint16_t *to, int64_t row,
                                                    int64_t n, float x)
 {
     store_bf16(to, n + row * (p.bf16_pitch - p.shape.H), x);
 }
 
-/* Stores h = D_r(h_0) where it is kept for dw_hh; n = b*H + u. */
+/* Stores h = D_r(h_0) where dw_hh needs it; n = b * H + u. */
 static __device__ __forceinline__ void hidden_store_first(const LstmForward &p, int64_t b,
                                                           int64_t n, float h)
 {
@@ -36,8 +37,9 @@ static __device__ __forceinline__ void hidden_store_first(const LstmForward &p, 
     hidden_copy(p, p.h_bf16, b, n, h);
 }
 
-/* Stores h_t and y_t, and D_r(h_t) where it is kept for dw_hh; row = t*B + b, n = row*H + u. output() and recurrent() are the factors
- * of the masks, which are read where the masked tensor exists. */
+/* Stores h_t and y_t, and D_r(h_t) where dw_hh needs it; row = t * B + b, n = row * H + u. output()
+ * and recurrent() return the factors of the masks; each is called only if its masked tensor
+ * exists. */
 template <class Output, class Recurrent>
 static __device__ __forceinline__ void hidden_store(const LstmForward &p, int64_t t, int64_t row,
                                                     int64_t n, float h, Output output,

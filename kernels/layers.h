@@ -1,6 +1,8 @@
-/* layers: the kernels of a training step beside the recurrence (lstm.h). Clean C11. Shapes as in lstm.h, L layers, V vocabulary; N = T*B
- * positions. Every function enqueues on the stream and returns the launch's error; every sum has a fixed order; nothing is
- * allocated, nothing waits. `layers_prepare` loads every kernel once per device, outside any capture. */
+/* layers: the kernels of a training step besides the recurrence (lstm.h). Clean C11. Shapes are
+ * those of lstm.h, with L layers, a vocabulary of V and N = T * B positions. Every function
+ * enqueues on the stream and returns the launch's error; every sum has a fixed order; nothing
+ * allocates or waits. layers_prepare loads every kernel; call it once per device, outside any
+ * capture. */
 #ifndef PLSTM_LAYERS_H
 #define PLSTM_LAYERS_H
 
@@ -12,7 +14,7 @@ extern "C" {
 
 cudaError_t layers_prepare(void);
 
-/* Its parts, one per file. */
+/* The parts of layers_prepare, one per file. */
 cudaError_t step_prepare(void);
 cudaError_t pack_prepare(void); /* lstm_pack, lstm.h */
 cudaError_t embedding_prepare(void);
@@ -21,7 +23,8 @@ cudaError_t softmax_xent_prepare(void);
 cudaError_t sgd_prepare(void);
 cudaError_t round_prepare(void);
 
-/* Rows of n elements that a step copies on its way: `from_pitch` and `to_pitch` elements from row to row; rows 0: none. */
+/* Rows of n elements that a kernel of the step copies in addition to its own work. Rows are
+ * `from_pitch` and `to_pitch` elements apart. rows = 0: none. */
 typedef struct CarriedRows {
     const float *from;
     float *to;
@@ -30,76 +33,85 @@ typedef struct CarriedRows {
 
 /* ---- step.cu ---- */
 
-/* Moves the state on (step = next_step, window = next_window, and so on, slot to the next of `slots`) and copies the window's ids:
- * x (T,B) = stream[row_start(b) + window*T + t], y (T,B) the id after it; row_start as SPEC 4 over n ids. ids NULL: the state only
- * moves on. And copies the carried state in. */
+/* Advances the state (step = next_step, window = next_window, and so on; slot to the next of
+ * `slots`) and copies the window's ids: x (T,B) = stream[row_start(b) + window * T + t] and y (T,B)
+ * the id after it, with row_start over n ids as in SPEC 4. If ids is NULL, it only advances the
+ * state. It also copies the carried state in. */
 cudaError_t step_begin(cudaStream_t stream, StepState *state, int64_t slots, const int32_t *ids,
                        int64_t n, int64_t T, int64_t B, int32_t *x, int32_t *y,
                        CarriedRows carried);
 
 /* ---- embedding.cu ---- */
 
-/* What a position reads: id >= 0 that row of the encoder; EMBEDDING_ZERO nothing, its input is zeros; below it, row
- * EMBEDDING_ZERO - 1 - id of `projected` plus bias. */
+/* What a position reads. An id >= 0 selects that row of the encoder; EMBEDDING_ZERO selects an
+ * input of zeros; an id below that selects row EMBEDDING_ZERO - 1 - id of `projected`, plus
+ * bias. */
 enum { EMBEDDING_ZERO = -1 };
 typedef struct EmbeddingTable {
-    const float *encoder; /* (V_in,H); NULL where no id is >= 0 */
-    const float *
-        projected; /* (rows,H) feature rows after their product; NULL where no id is below EMBEDDING_ZERO */
+    const float *encoder; /* (V_in,H); NULL if no id is >= 0 */
+    /* (rows,H): feature rows after their product. NULL if no id is below EMBEDDING_ZERO. */
+    const float *projected;
     const float *bias; /* (H) */
 } EmbeddingTable;
 
-/* x (N,H) = D(row of ids) */
+/* x (N,H) = D(row of ids). */
 cudaError_t embedding_forward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                               const EmbeddingTable *table, MaskSite site, float *x);
 
-/* The same rounded to bfloat16, x (N,H) of 16 bits, bit for bit embedding_forward's x through round_bf16, `pitch` elements from row
- * to row, between which nothing is written. sm_80 and up, as everything here that rounds. */
+/* Computes embedding_forward's x rounded to bfloat16, with the same bits as round_bf16 gives: x
+ * (N,H) of 16 bits, rows `pitch` elements apart, between which nothing is written. sm_80 and up, as
+ * is everything here that rounds. */
 cudaError_t embedding_forward_bf16(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                                    const EmbeddingTable *table, MaskSite site, uint16_t *x,
                                    int64_t pitch);
 
-/* The encoder's gradient, sparse: row n of rows (N,H) receives the sum, in order of position, of D(dx) over all positions with the id of
- * position n where n is the first such position; first[n] = 1 there and 0 elsewhere, whose rows are not written. A position
- * whose id is below 0 has no row. */
+/* Computes the encoder's sparse gradient. For each id, row n of rows (N,H) at the first position n
+ * that has the id receives the sum of D(dx) over all positions with that id, in order of position.
+ * first[n] is 1 at these positions and 0 elsewhere, where the row is not written. A position whose
+ * id is below 0 has no row. */
 cudaError_t embedding_backward(cudaStream_t stream, int64_t N, int64_t H, const int32_t *ids,
                                const float *dx, MaskSite site, float *rows, int32_t *first);
 
 /* ---- rows.cu ---- */
 
-/* Row i of to (rows) = row index[i] of from, zeros where index[i] < 0. A row has row_bytes, an even number. to and from do not
- * overlap. */
+/* Sets row i of to (rows) to row index[i] of from, or to zeros if index[i] < 0. A row has row_bytes
+ * bytes, an even number. to and from must not overlap. */
 cudaError_t rows_pick(cudaStream_t stream, int64_t rows, size_t row_bytes, const int32_t *index,
                       const void *from, void *to);
 
-/* The same for float rows (H), D applied: row i of to = D(from[index[i]]), the mask being that of row index[i]. */
+/* Does the same for rows of H floats and applies D: row i of to = D(from[index[i]]), with the mask
+ * of row index[i]. If index[i] < 0, row i is zeros. */
 cudaError_t rows_masked(cudaStream_t stream, int64_t rows, int64_t H, const int32_t *index,
                         const float *from, MaskSite site, float *to);
 
 /* ---- softmax_xent.cu ---- */
 
-/* logits (N,V) without bias, any V, any alignment of rows. nats[n] = -log softmax(logits + bias)[target]. train: logits become
- * (softmax - onehot) / B in place; otherwise logits + bias. best (N), or NULL, receives the id of the largest logit, the lowest where
- * equal. A row whose target is below 0 is not scored: nats 0, best -1, its gradient zeros, its logits left as they are. One pass over
- * the row where it fits in shared memory. */
+/* Takes logits (N,V) without bias, for any V and any alignment of rows. nats[n] = -log
+ * softmax(logits + bias)[target]. If train is set, logits become (softmax - onehot) / B in place,
+ * otherwise logits + bias. best (N), unless NULL, receives the id of the largest logit, the lowest
+ * of equal ones. A row whose target is below 0 is not scored: its nats are 0, its best is -1, its
+ * gradient is zeros, and its logits stay as they are. A row that fits in shared memory is read only
+ * once. */
 cudaError_t softmax_xent(cudaStream_t stream, int64_t N, int64_t V, const float *bias,
                          const int32_t *targets, int train, float inverse_B, float *logits,
                          float *nats, int32_t *best);
 
-/* out (cols) = sum over rows of m (rows, cols), in a fixed order; `also` (may be NULL) receives a copy. */
+/* Sums m (rows, cols) over its rows into out (cols), in a fixed order; `also`, unless NULL,
+ * receives a copy. */
 cudaError_t column_sums(cudaStream_t stream, int64_t rows, int64_t cols, const float *m, float *out,
                         float *also);
 
-/* The same, and m rounded to bfloat16 (rows, cols) on the way: the sums are those of the unrounded values, with the same bits. */
+/* Does the same and also stores m rounded to bfloat16 (rows, cols). The sums are those of the
+ * unrounded values, with the same bits. */
 cudaError_t column_sums_bf16(cudaStream_t stream, int64_t rows, int64_t cols, const float *m,
                              float *out, float *also, uint16_t *rounded);
 
 /* ---- round.cu ---- */
 
-/* (rows, width) to be rounded; rows = 0: none. */
+/* A tensor (rows, width) to be rounded; rows = 0: none. */
 typedef struct RoundSpan {
     const float *from;
-    uint16_t *to; /* bfloat16, `pitch` elements from row to row, between which nothing is written */
+    uint16_t *to; /* bfloat16, rows `pitch` elements apart, between which nothing is written */
     int64_t rows, width, pitch;
 } RoundSpan;
 
@@ -107,7 +119,7 @@ cudaError_t round_bf16(cudaStream_t stream, RoundSpan first, RoundSpan second);
 
 /* ---- sgd.cu ---- */
 
-/* One result of a step, in a ring: read by the host a few steps late. */
+/* The result of one step, in a ring; the host reads it a few steps late. */
 typedef struct StepResult {
     int64_t step;
     double nats, grad_norm;
@@ -116,9 +128,10 @@ typedef struct StepResult {
     uint32_t pad;
 } StepResult;
 
-/* A w_hh (4H,H) of the dense parameters whose packed copies (lstm.h) the update writes too; NULL: there is none of that kind. */
+/* A w_hh (4H,H) among the dense parameters, with the packed copies (lstm.h) that the update also
+ * writes; NULL: there is no such copy. */
 typedef struct SgdPacked {
-    int64_t at;      /* its first element: a multiple of 4 */
+    int64_t at;      /* its first element; a multiple of 4 */
     float *w_packed; /* (H,H,4) */
     void *w_tiles;   /* bfloat16 fragments (tensor.h); sm_80 and up */
 } SgdPacked;
@@ -126,35 +139,40 @@ typedef struct SgdPacked {
 typedef struct SgdArgs {
     const StepState *state;
     const FaultRecord *fault;
-    /* Dense parameters: one block each of weights and gradients, all tensors but the encoder, `dense` elements. */
+    /* Dense parameters: all tensors but the encoder, `dense` elements in one block of weights and
+     * one of gradients. */
     float *weights;
     const float *grads;
     int64_t dense;
-    /* The encoder, NULL where there is none: rows and first as embedding_backward left them. */
+    /* The encoder, NULL if there is none; rows and first as embedding_backward left them. */
     float *encoder;
     const float *rows;
     const int32_t *ids, *first;
     int64_t N, H;
-    const SgdPacked *packed; /* [packed_n] device, in order of `at`; NULL where there are none */
+    const SgdPacked *packed; /* [packed_n] device, in order of `at`; NULL if there are none */
     int64_t packed_n;
-    uint16_t *
-        rounded; /* (dense) the weights in bfloat16, element by element, packed tensors left out; NULL: nobody reads them */
+    /* (dense): the weights in bfloat16, element by element, without the packed tensors. NULL: they
+     * are not needed. */
+    uint16_t *rounded;
     const float *nats; /* (scored) */
-    const int32_t *best,
-        *targets; /* (scored) as softmax_xent has them; best NULL: no hits are counted */
+    /* (scored), as in softmax_xent. best NULL: hits are not counted. */
+    const int32_t *best, *targets;
     int64_t scored;
-    double *partial; /* (sgd_partials(dense, N)) scratch */
-    CarriedRows
-        carried; /* copied by the update, unless fault->set: as carry_state (carry.h) does */
-    StepResult *results; /* [slots]: results[state->slot] is written */
+    double *partial; /* (sgd_partials(dense, N)): scratch */
+    /* The update copies these as carry_state (carry.h) does, that is, unless fault->set. */
+    CarriedRows carried;
+    StepResult *results; /* [slots]; results[state->slot] is written */
 } SgdArgs;
 
 int64_t sgd_partials(int64_t dense, int64_t N);
 
-/* Pass one: sums of squares of every gradient, dense and sparse, in a fixed order, into partial. */
+/* The first pass: writes the sums of squares of every gradient, dense and sparse, into partial, in
+ * a fixed order. */
 cudaError_t sgd_norm(cudaStream_t stream, const SgdArgs *a);
-/* Pass two: norm, clip scale, w -= lr * (scale * dw) for dense and sparse (SPEC 5), and the step's result with the sum of nats. Where
- * fault->set the weights and their packed copies stay as they are and the result says so. No bit of a weight depends on packing. */
+/* The second pass: computes the norm and the clip scale, does w -= lr * (scale * dw) for dense and
+ * sparse parameters (SPEC 5), and writes the step's result with the sum of nats. If fault->set, the
+ * weights and their packed copies stay as they are and the result says so. Packing does not change
+ * any bit of a weight. */
 cudaError_t sgd_update(cudaStream_t stream, const SgdArgs *a);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
-/* persistent: what all persistent kernels share: where a block stands, mask bits, shared memory, and the kernel itself with its
- * entry points (PERSISTENT_PASS). plan.h says how a plan divides the work. */
+/* persistent: what all persistent kernels share: a block's place, mask bits, shared memory, and the
+ * definitions of the kernel and its entry points (PERSISTENT_PASS). plan.h describes how a plan
+ * divides the work. */
 #ifndef PLSTM_PERSISTENT_CUH
 #define PLSTM_PERSISTENT_CUH
 
@@ -15,19 +16,18 @@
 #include "tiles.h"
 #include "variants.h"
 
-/* n / d, for n*d < 2^31, by the inverse that the host made of d. */
+/* divided returns n / d for n * d < 2^31, given inverse_of(d), which the host computes. */
 static inline uint32_t inverse_of(int64_t d) { return (uint32_t)((INT64_C(1) << 31) / d + 1); }
 static __device__ __forceinline__ int32_t divided(int32_t n, uint32_t inverse)
 {
     return (int32_t)((uint64_t)(uint32_t)n * inverse >> 31);
 }
 
-/* What a block owns in the launch for the batch rows from first_row on. */
+/* The units and batch rows of a block, in the launch for the batch rows from first_row on. */
 struct BlockPlace {
-    int32_t replica, block; /* of the replica */
-    int32_t unit, units;    /* first of H, and how many */
-    int32_t row,
-        rows; /* first of B, and how many; none where the batch is smaller than the plan's */
+    int32_t replica, block; /* within the replica */
+    int32_t unit, units;    /* the first, of H, and how many */
+    int32_t row, rows;      /* the first, of B, and how many; 0 or less: none of B is left */
 };
 
 static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan,
@@ -43,8 +43,9 @@ static __device__ __forceinline__ BlockPlace block_place(const LstmPlan &plan,
     return p;
 }
 
-/* copy_async4 (dev_memory.cuh) of N floats, to places `step` floats apart. Before sm_80 such a copy is a load and a store; there all
- * loads are under way before the first store waits for its own. */
+/* Copies N floats by copy_async4 (dev_memory.cuh) to places `step` floats apart. Before sm_80 such
+ * a copy is a load and a store; all loads are then in flight before the first store waits for its
+ * own. */
 template <int N>
 static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
                                                    const float *const (&from)[N])
@@ -62,20 +63,21 @@ static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
 }
 
 /* ---- masks as bits ----
- * One thread draws a group of four and leaves its bits in a word of shared memory: [step & 1][site][row][nibble]. Two steps, since the
- * bits of a step are still read when those of the next are made. */
+ * One thread draws a group of four units and stores its bits in a word of shared memory:
+ * [step & 1][site][row][nibble]. There are two steps, since the bits of one step are still read
+ * while those of the next are drawn. */
 
 enum { MASK_OUTPUT, MASK_RECURRENT };
 
-/* Whether a launch keeps the step of the run in registers. Where none are left, as in fwd_reg on
- * sm_35, every draw reads it again. */
+/* Whether a launch keeps the step of the run in registers. If no registers are left, as in fwd_reg
+ * on sm_35, every draw reads it again. */
 enum { MASK_BITS_KEEP_STEP = DEV_ARCH == 0 || DEV_ARCH >= 700 };
 
 struct MaskBits {
     uint32_t *words;
     int32_t nibbles, rows;
     uint32_t by_nibbles; /* for divided() */
-    bool keep;           /* a constant when compiled: use `step` */
+    bool keep;           /* whether `step` is set; a constant when compiled */
     int64_t step;        /* of the run */
 };
 
@@ -90,8 +92,9 @@ static __device__ __forceinline__ MaskBits mask_bits_open(uint32_t *words, int32
     return {words, nibbles, rows, by_nibbles, keep, keep ? mask_step(output, recurrent) : 0};
 }
 
-/* Draws site's bits for the rows first_row + b of the mask (b: the block's rows) and the block's units, by the block's last threads:
- * the first ones have elements to store and to fetch meanwhile. */
+/* Draws the site's bits for the rows first_row + b of the mask (b: the block's rows) and for the
+ * block's units. The block's last threads draw them, since the first ones have elements to store
+ * and to fetch. */
 static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int32_t parity,
                                                       int32_t which, const MaskSite &site,
                                                       const BlockPlace &at, int64_t first_row,
@@ -109,7 +112,7 @@ static __device__ __forceinline__ void mask_bits_draw(const MaskBits &bits, int3
     }
 }
 
-/* 0 or 1/keep for unit u of the block in its row b. */
+/* Returns the mask's factor, 0 or 1/keep, for unit u of the block in its row b. */
 static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, int32_t parity,
                                                          int32_t which, const MaskSite &site,
                                                          const BlockPlace &at, int32_t b, int32_t u)
@@ -120,7 +123,7 @@ static __device__ __forceinline__ float mask_bits_factor(const MaskBits &bits, i
     return word >> (unit & 3) & 1 ? site.scale : 0.0f;
 }
 
-/* Bits of step t: its output, and h_t as step t+1 reads it. */
+/* Draws the bits of step t: those of its output, and those of h_t as step t+1 reads it. */
 static __device__ __forceinline__ void mask_bits_step(const MaskBits &bits, const LstmShape &shape,
                                                       const MaskSite &output,
                                                       const MaskSite &recurrent,
@@ -133,20 +136,21 @@ static __device__ __forceinline__ void mask_bits_step(const MaskBits &bits, cons
                        H);
 }
 
-/* ---- of KIND_VECTOR: multiply, elements ---- */
+/* ---- KIND_VECTOR: multiply, elements ---- */
 
 static __device__ __forceinline__ void multiply_add(float4 &sum, const float4 &w, float x)
 {
     sum.x += w.x * x, sum.y += w.y * x, sum.z += w.z * x, sum.w += w.w * x;
 }
 
-/* Component j, known at compile time. */
+/* Returns component j, which is known when compiled. */
 static __device__ __forceinline__ float component(const float4 &x, int j)
 {
     return j == 0 ? x.x : j == 1 ? x.y : j == 2 ? x.z : x.w;
 }
 
-/* What a thread reads of shared memory for one step of contraction: `batch` floats, all on their way before the first is multiplied. */
+/* The operands that a thread reads from shared memory for one step of contraction: `batch` floats,
+ * all of whose loads are in flight before the first is multiplied. */
 template <int BATCH> struct Operands {
     float4 quads[(BATCH + 3) / 4];
 
@@ -176,7 +180,8 @@ static __device__ __forceinline__ void multiply_row(float4 (&sum)[BATCH], const 
     multiply_row<BATCH>(sum, w, Operands<BATCH>(row));
 }
 
-/* sum[b] += w[i] * row[i * step + b], i from 0 to N: the operands of a step are read while those of the step before are multiplied. */
+/* sum[b] += w[i] * row[i * step + b] for i = 0 to N - 1. With EARLY, the operands of a step are
+ * read while those of the step before are multiplied; otherwise after that. */
 template <int N, bool EARLY, int BATCH>
 static __device__ __forceinline__ void multiply_rows(float4 (&sum)[BATCH], const float4 *w,
                                                      const float *row, int32_t step)
@@ -196,7 +201,7 @@ static __device__ __forceinline__ void add(float4 &sum, const float4 &x)
     sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
 }
 
-/* sum[b] += from[b * step]: four are read before the first is added. */
+/* sum[b] += from[b * step]; four are read before the first is added. */
 template <int BATCH>
 static __device__ __forceinline__ void add_rows(float4 (&sum)[BATCH], const float4 *from,
                                                 int32_t step)
@@ -211,7 +216,8 @@ static __device__ __forceinline__ void add_rows(float4 (&sum)[BATCH], const floa
     }
 }
 
-/* Where an element of a block's items lies: items run over batch rows of the tile fastest, then units, then groups, then passes. */
+/* Returns an element's index among a block's items. Batch rows of the tile vary fastest, then
+ * units, groups and passes. */
 static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t batch, int32_t row,
                                                   int32_t u)
 {
@@ -223,7 +229,8 @@ static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t 
 #define PIECE_ADDRESS(type, name, words, what) type *name;
 #define PIECE_CARVED(type, name, words, what)                                                      \
     s.name = sm.take<type>((size_t)f.name / (sizeof(type) / 4));
-/* From a list of pieces (plan.h): the struct of their addresses, and carve(sizes), which every thread calls once. */
+/* Defines, for a list of pieces (plan.h), the struct of their addresses and carve(sizes), which
+ * every thread calls once. */
 #define CARVED_PIECES(Shared, Pieces, LIST)                                                        \
     struct Shared {                                                                                \
         LIST(PIECE_ADDRESS)                                                                        \
@@ -238,8 +245,9 @@ static __device__ __forceinline__ int32_t item_at(const LstmPlan &plan, int32_t 
 
 /* ---- host side ---- */
 
-/* Loads the kernels and lets each take all the shared memory that the device gives a block, and those of KIND_CLUSTER clusters of
- * any size; a device without clusters has nothing of them to prepare, since no plan is made for it. */
+/* Loads the kernels and allows each to use all the shared memory that the device gives a block and,
+ * for KIND_CLUSTER, clusters of any size. A device without clusters needs nothing prepared for
+ * those kernels, since no plan is made for it. */
 template <class Kernel, int N>
 static inline cudaError_t persistent_prepare(Kernel const (&kernels)[N], LstmKind kind)
 {
@@ -263,7 +271,8 @@ static inline cudaError_t persistent_prepare(Kernel const (&kernels)[N], LstmKin
     return error;
 }
 
-/* The plan's launch. Where its blocks wait for the whole grid it is cooperative, if the device can. */
+/* Returns the launch of the plan. It is cooperative if its blocks wait for the whole grid and the
+ * device supports that. */
 static inline LaunchShape persistent_shape(const LstmPlan *plan, cudaStream_t stream,
                                            int cooperative)
 {
@@ -274,8 +283,9 @@ static inline LaunchShape persistent_shape(const LstmPlan *plan, cudaStream_t st
     return shape;
 }
 
-/* How many blocks of the plan's kernel the device holds at once. Clusters of KIND_CLUSTER wait for nobody but their own blocks: those
- * that the device does not hold run later, so that all of a plan's blocks can be launched where one cluster fits. */
+/* Sets *blocks to the number of blocks of the plan's kernel that the device holds at once. Clusters
+ * of KIND_CLUSTER wait only for their own blocks, and those that the device does not hold run
+ * later: if one cluster fits, all of the plan's blocks can be launched. */
 template <class Kernel>
 static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *plan, int *blocks)
 {
@@ -299,7 +309,8 @@ static inline cudaError_t persistent_resident(Kernel kernel, const LstmPlan *pla
 static inline bool persistent_tensors(const LstmForward *p) { return forward_tensors_sound(p); }
 static inline bool persistent_tensors(const LstmBackward *) { return true; }
 
-/* Launches kernel(args) once for each range of batch rows. args.fault and args.first_row are set here. */
+/* Launches kernel(args) once per range of batch rows. args.fault and args.first_row are set
+ * here. */
 template <class Kernel, class Args>
 static inline cudaError_t persistent_launch(Kernel kernel, const LstmContext *context, Args args)
 {
@@ -319,32 +330,33 @@ static inline cudaError_t persistent_launch(Kernel kernel, const LstmContext *co
     return error;
 }
 
-/* The last of a tile's numbers. */
+/* Returns the last of a tile's numbers. */
 static constexpr int threads_of(int threads) { return threads; }
 template <class... N> static constexpr int threads_of(int, int next, N... more)
 {
     return threads_of(next, more...);
 }
 
-/* What the passes of one kind and direction are; a Pass has beside it arguments(plan, tensors), the kernels' argument. Args begin with
- * the plan and have the tensors in p. */
+/* The common part of the passes of one kind and direction. A Pass adds arguments(plan, tensors),
+ * which returns the kernels' argument. Args begin with the plan and have the tensors in p. */
 template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct PassOf {
     typedef ArgsOf Args;
     typedef TensorsOf Tensors;
     static constexpr LstmKind kind = KIND;
     static constexpr int backward = BACKWARD;
-    /* Which of the kernels runs a plan. */
+    /* Returns which of the kernels runs a plan. */
     static int instance(const LstmPlan &plan) { return plan.tile; }
 };
 
-/* The head of kernel name<numbers of a tile, threads last>; the body, behind it, runs loop<TILE...>(a). It stands on lines of its own:
- * ptxas 11.8 crashes where line information has both on one. */
+/* Defines the head of the kernel name<numbers of a tile, threads last>. The body that follows calls
+ * loop<TILE...>(a). The body's brace needs a line of its own: ptxas 11.8 crashes if line
+ * information has both on one line. */
 #define PERSISTENT_KERNEL(name, Pass)                                                              \
     template <int... TILE>                                                                         \
     __global__ void __launch_bounds__(threads_of(TILE...), 1) name(Pass::Args a)
 
-/* The rest of a pass of a variant: the kernel's instances, which follow in the order of the variant's list in tiles.h, and the entry
- * points that variants.h declares. */
+/* Defines the rest of a pass of a variant: the table of the kernel's instances, which are given in
+ * the order of the variant's list in tiles.h, and the entry points that variants.h declares. */
 #define PERSISTENT_PASS(name, Pass, ...)                                                           \
     static void (*const name##_kernels[])(Pass::Args) = {__VA_ARGS__};                             \
     extern "C" cudaError_t name##_prepare(void)                                                    \
@@ -364,7 +376,7 @@ template <class ArgsOf, class TensorsOf, LstmKind KIND, int BACKWARD> struct Pas
         return persistent_launch(name##_kernels[i], context, Pass::arguments(*plan, *p));          \
     }
 
-/* A pass that runs the kernels of another one, by plans of its own. */
+/* Defines a pass that runs the kernels of another pass, by plans of its own. */
 #define PERSISTENT_PASS_OF(name, other, Tensors)                                                   \
     extern "C" cudaError_t name##_prepare(void) { return other##_prepare(); }                      \
     extern "C" cudaError_t name##_resident(const LstmPlan *plan, int *blocks)                      \

@@ -13,9 +13,10 @@
  * Threads    Forward: thread (g * slices + s) * units + u computes, for unit u of the block, the
  *            four gates' partial sums over k = s * depth to s * depth + depth - 1, for the `batch`
  *            rows of group g. Backward: thread (g * slices + s) * quads + q computes the partial dh
- *            of k = 4q to 4q + 3 from the units s * depth to s * depth + depth - 1 of the block; if
- *            H has more than `quads` groups of four k, it does so `rounds` times. A pass covers
- *            batch * groups rows; a step takes `passes` passes.
+ *            of the four k = q, q + quads, q + 2 * quads and q + 3 * quads from the units s * depth
+ *            to s * depth + depth - 1 of the block; if 4 * quads < H, it does so for the following
+ *            k, in `rounds` rounds. A pass covers batch * groups rows; a step takes `passes`
+ *            passes.
  * Ranges     rows * replicas may be less than B, if the state of more rows does not fit in a block.
  *            Batch rows do not interact in the recurrence, so the launch is repeated for the
  *            remaining rows.
@@ -193,9 +194,9 @@ static PLAN_HD inline int64_t plan_chunk_floats(const LstmPlan *p)
 /* Slices that are left after the upper half has been added to the lower half. */
 static PLAN_HD inline int32_t plan_folded(int32_t slices) { return (slices + 1) / 2; }
 
-/* The number of partial sums of an element that remain once every warp has added up its own slices
- * by shuffles between lanes 16 and 8 apart (forward, from sm_70 on). Those lanes have the same unit
- * only where `units` divides 8, and each of them takes one of four batch rows. Returns 0 if the plan
+/* Returns how many partial sums of an element remain after every warp has added up its own slices
+ * by shuffles between lanes 16 and 8 apart (forward, sm_70 and up). Those lanes have the same unit
+ * only if `units` divides 8, and each of them adds up one of four batch rows. Returns 0 if the plan
  * does not qualify or would gain nothing. */
 static PLAN_HD inline int32_t plan_warp_sums(const LstmPlan *p)
 {

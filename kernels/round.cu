@@ -1,11 +1,12 @@
-/* round: float32 tensors rounded to bfloat16, for the products of --precision bf16 over all positions.
- * Idea       a kernel that makes values also rounds them (embedding, recurrence, column sums, update); these are the tensors
- *            that no kernel makes: weights that were set, and the features of a window
- * Memory     reads 4 and writes 2 bytes an element
- * Partition  a thread rounds four neighbouring elements of a row; two tensors share a launch
+/* round: rounds float32 tensors to bfloat16 for the products of --precision bf16 over all
+ * positions.
+ * Idea       Kernels that compute values also round them (embedding, recurrence, column sums,
+ *            update). This one rounds the tensors that no kernel computes: weights that were set,
+ *            and the features of a window.
+ * Memory     It reads 4 and writes 2 bytes per element.
+ * Partition  A thread rounds four neighbouring elements of a row. Two tensors share a launch.
  * Limits     sm_80 and up
- * Measured   not yet measured
- */
+ * Measured   not yet measured */
 #include <assert.h>
 
 #include "bf16.cuh"

@@ -88,8 +88,8 @@ static __device__ __forceinline__ uint32_t word_of_bf16(float low, float high)
 static __device__ __forceinline__ void word_watch(const GridBarrier &b, const uint32_t *word,
                                                   uint32_t *timed_out)
 {
-    for (uint32_t looks = 0; poll_relaxed(word) == WORD_EMPTY; looks++)
-        if (barrier_tired(b, looks)) {
+    for (uint32_t polls = 0; poll_relaxed(word) == WORD_EMPTY; polls++)
+        if (poll_timed_out(b, polls)) {
             atomicExch(timed_out, 1u);
             break;
         }

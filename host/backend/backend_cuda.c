@@ -16,17 +16,18 @@
  *            kept per shape: (T, B, scored rows, feature rows), the last two rounded up to 64 and
  *            padded with rows that do not count, unless every position is one. The most recently
  *            used graphs are kept. Only scored positions reach the decoder.
- * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel its own.
- *            bf16: products over all positions read bfloat16 copies beside the float32 tensors, each
- *            written by a kernel that has the values at hand: those of the weights by the update,
- *            those of the embedded words by the embedding, those of h and y by the recurrence, and
- *            those of the gradients by the kernel that sums their columns for the bias. Sums are
- *            float32.
- * Rows       The rows of a weight that a product over all positions reads, and in bf16 those of x, h and
- *            features, begin on 16 bytes, as the tensor memory accelerator requires: they are `pitch`
- *            elements apart, a multiple of 8 in bf16 and of 4 in tf32. The gaps between rows are always
- *            zero, so that update and norm run over whole tensors. In tf32 x and h have no gaps: they
- *            are the recurrence's own tensors, and copies would take longer than the products gain.
+ * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel rounds
+ *            its own. bf16: products over all positions read bfloat16 copies beside the float32
+ *            tensors. Each copy is written by a kernel that has the values: those of the weights by
+ *            the update, those of the embedded words by the embedding, those of h and y by the
+ *            recurrence, and those of the gradients by the kernel that sums their columns for the
+ *            bias. Sums are float32.
+ * Rows       The rows of a weight that a product over all positions reads, and in bf16 those of x,
+ *            h and features, begin on 16 bytes, as the tensor memory accelerator requires: they are
+ *            `pitch` elements apart, a multiple of 8 in bf16 and of 4 in tf32. The gaps between
+ *            rows are always zero, so that update and norm run over whole tensors. In tf32 x and h
+ *            have no gaps: they are the recurrence's own tensors, and copies would take longer than
+ *            the products gain.
  * Products   gemm.c: cuBLASLt, by algorithms that are chosen once and recorded in checkpoints.
  * Recurrence recurrence.c chooses kernels and plans once. Each plan's scratch lies in the device
  *            block, as do the packed copies of w_hh if a kernel reads them; param_set and the
@@ -1192,7 +1193,8 @@ static int choose_mode(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* h and c of every layer as the window at hand begins, and as it ends: a step's first and last kernel copy them. */
+/* Return h and c of every layer, as the first kernel of a step copies them into the window
+ * (carried_in), and as its last kernel copies them out (carried_out). */
 static CarriedRows carried_in(const Backend *b)
 {
     int64_t H = b->config.shape.H, n = b->w.batch.B * H;

@@ -139,8 +139,8 @@ static int suggestions(const Gemm *p, const GemmEntry *entry,
     return EXIT_DONE;
 }
 
-/* Sets *least to the milliseconds that TIMES products take, the minimum of TRIES measurements, or to
- * infinity if the product cannot run. */
+/* Sets *least to the milliseconds that TIMES products take, the minimum of TRIES measurements, or
+ * to infinity if the product cannot run. */
 static int time_of(const Gemm *p, const GemmEntry *entry, const void *A, const void *B, float *C,
                    const cudaEvent_t event[2], float *least, Error *e)
 {

@@ -184,7 +184,8 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
     double ingest = (operands + streamed) / r.l2;
     t.multiply = passes * multiply;
     t.ingest = passes * (c->l2_latency + most(ingest - multiply, 0));
-    /* Written by the warps, read by the elements' threads; in clusters summed in between and sent to the units' owners. */
+    /* The warps write the partial sums and the elements' threads read them; in a cluster they are
+     * added up in between and sent to the owners of the units. */
     double partial = 4.0 * p->slices * p->batch * mma_pitch(p);
     t.sums = passes * (2 * partial / c->shared_rate + 2 * c->shared_latency);
     if (p->backward && p->cluster > 1) {

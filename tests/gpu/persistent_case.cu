@@ -28,8 +28,9 @@ PERSISTENT_KERNEL(backward_case, BackwardPass)
 PERSISTENT_PASS(backward_case, BackwardPass,
                 backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
-/* The plan has a ragged last block, slices, groups and passes, and weights in all three places. The word 8, for a forward pass: blocks of
- * 8 units without groups, whose warps add up their slices. */
+/* The plan has a ragged last block, slices, groups and passes, and weights in all three places.
+ * With the word 8, which is for a forward pass, blocks have 8 units and no groups, and warps add up
+ * their own slices. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};

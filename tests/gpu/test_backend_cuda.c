@@ -694,8 +694,8 @@ static bool own_kernel(cudaGraphNode_t node)
 }
 #endif
 
-/* A minibatch at two layers has 9 kernels besides products and the recurrence in every precision, and no
- * copies. */
+/* In every precision, a minibatch at two layers has 9 kernels besides products and the recurrence,
+ * and no copies. */
 static void few_kernels_a_step(void **state)
 {
     (void)state;

@@ -255,12 +255,12 @@ static void kinds_count_alike(void **state)
 static void a_pause_is_no_fault(void **state)
 {
     (void)state;
-    assert_int_equal(cluster_looks(0), 1);
-    assert_int_equal(cluster_looks(CLUSTER_LOOK), 2);
-    assert_int_equal(cluster_looks(1000 * CLUSTER_LOOK), 1001);
-    assert_int_equal(cluster_looks(UINT32_MAX), cluster_looks(CLUSTER_PAUSE));
+    assert_int_equal(cluster_polls(0), 1);
+    assert_int_equal(cluster_polls(CLUSTER_POLL_NS), 2);
+    assert_int_equal(cluster_polls(1000 * CLUSTER_POLL_NS), 1001);
+    assert_int_equal(cluster_polls(UINT32_MAX), cluster_polls(CLUSTER_PAUSE));
     /* of the 2^22 polls that a training allows */
-    assert_true(cluster_looks(UINT32_MAX) < 1u << 12);
+    assert_true(cluster_polls(UINT32_MAX) < 1u << 12);
 }
 
 /* ---- what does not fit ---- */

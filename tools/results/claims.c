@@ -1,8 +1,10 @@
 /* claims: measures the effect of dropout on the memory of a trained model, as data for RESULTS.md
  * (section 3 of the paper and its figure 3).
  *
- *     claims reach F.st [nonrecurrent|all|none]   the gradient that survives k steps, also under another kind of masks
- *     claims distance F.st                        the cost of the word after a parenthesis, by the parenthesis's length
+ *     claims reach F.st [nonrecurrent|all|none]
+ *         the gradient that survives k steps, also under another kind of masks
+ *     claims distance F.st
+ *         the cost of the word after a parenthesis, by the length of the parenthesis
  *
  * F.st is a checkpoint of a training on the built-in corpus. The program prints JSON, one line per
  * point; profiles/README.md lists the runs. */
@@ -77,10 +79,10 @@ static void print_run(const Trained *t, DropoutSites sites)
            (long long)s->hidden, (long long)s->layers);
 }
 
-/* ---- reach: a random gradient enters the last layer's h at the end of a training window of k steps,
- * as from a prediction. The decoder is zero, so that no other gradient enters. The result is the
- * norm of the gradient of all h and c before the window, relative to that of the entering gradient.
- * ---- */
+/* ---- reach ----
+ * A random gradient enters the last layer's h at the end of a training window of k steps, as from a
+ * prediction. The decoder is zero, so that no other gradient enters. The result is the norm of the
+ * gradient of all h and c before the window, relative to that of the entering gradient. */
 
 enum {
     REACH_ROWS = 20,
@@ -171,7 +173,8 @@ static void reach(const char *path, int sites_given)
     trained_close(&t);
 }
 
-/* ---- distance: valid and test are one stream each; the word after `)` depends on the state before `(` ---- */
+/* ---- distance ----
+ * valid and test are one stream each; the word after `)` depends on the state before `(`. */
 
 enum { DISTANCE_T = 200, DISTANCE_MOST = 1000 };
 

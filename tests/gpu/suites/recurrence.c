@@ -260,7 +260,8 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
              k->keep, k->sites, facts.name, m->override, m->streams ? ", half streamed" : "", text);
 }
 
-/* Every element of a copy is its float32 tensor's, rounded, and the gaps between rows are as they were. */
+/* Checks that every element of a copy is the rounded element of the float32 tensor, and that the
+ * gaps between rows are as they were. */
 static void check_bf16_copy(const char *what, const uint16_t *copy, int64_t pitch,
                             const float *from, int64_t rows, int64_t H)
 {

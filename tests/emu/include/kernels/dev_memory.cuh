@@ -59,8 +59,8 @@ EMU_INLINE void copy_async16(void *shared, const void *global)
 EMU_INLINE void copy_async_commit() { emu_copy_commit(); }
 template <int N> EMU_INLINE void copy_async_wait() { emu_copy_wait(N); }
 
-/* As wrong as the machine may be: the neighbour below or above the rounded quotient, or that itself, by the bits of x; exact for powers
- * of two, as the machine is. */
+/* Returns a result that is as inexact as the machine's may be: depending on the bits of x, the
+ * rounded quotient or its neighbour below or above. Powers of two are exact, as on the machine. */
 EMU_INLINE float reciprocal(float x)
 {
     unsigned bits, off, y;
