@@ -396,8 +396,8 @@ template <int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void bwd_persistent(const BackwardArgs &a)
 {
     const LstmPlan &plan = a.plan;
-    /* opaque, here and for the groups: otherwise compilers emit shifts by 32 bits of numbers that
-     * GPGPU-Sim then reads wrongly. */
+    /* opaque, here and for the groups: otherwise compilers emit immediate operands of more than 32
+     * bits, of which GPGPU-Sim reads only the lower 32. */
     const int32_t T = opaque((int32_t)a.p.shape.T);
     BackwardShared s = carve(a.n.pieces);
     BlockPlace at = block_place(plan, a.p.shape, a.first_row);
