@@ -990,10 +990,10 @@ static void other_algorithms_are_other_bits(void **state)
     for (int i = 0; i < 3; i++) {
         recorded_algorithms(PRECISION_F32, bad[i], got, remark);
         assert_string_equal(first, got);
-        assert_non_null(strstr(remark, "of another library, GPU or precision"));
+        assert_non_null(strstr(remark, "for another library, GPU or precision"));
     }
     recorded_algorithms(PRECISION_TF32, first, got, remark);
-    assert_non_null(strstr(remark, "of another library, GPU or precision"));
+    assert_non_null(strstr(remark, "for another library, GPU or precision"));
 #else
     print_message("a real cuBLASLt's algorithms are not made up\n");
     skip();
