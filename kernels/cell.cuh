@@ -120,7 +120,7 @@ static __device__ __forceinline__ CellState cell_forward_in_order(Gates *a, floa
     for (int n = 0; n < GATES; n++) rest[n] = power_of_two(fmaf(x[n], 1.92596303e-08f, rest[n]));
 #pragma unroll
     for (int n = 0; n < GATES; n++) /* 1 + exp(x) */
-        divisor[n] = fmaf(rest[n], __int_as_float(__float_as_int(whole[n]) << 23), 1.0f);
+        divisor[n] = fmaf(rest[n], __uint_as_float(__float_as_uint(whole[n]) << 23), 1.0f);
     float tanh_g = reciprocal(twice + 1.0f);
     a->i = reciprocal(divisor[0]), a->f = reciprocal(divisor[1]), a->o = reciprocal(divisor[2]);
     a->g = tanh_from(a->g, tanh_g);

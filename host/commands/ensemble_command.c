@@ -29,7 +29,7 @@ typedef struct CurvePoint {
     int k;
     int64_t subsets;
     bool all;
-    double mean, std, low, high; /* of the perplexity */
+    double mean, std, low, high; /* of the perplexity; std is infinite where the mean is */
 } CurvePoint;
 
 enum { CURVE_POINTS = 64 };
@@ -173,7 +173,7 @@ static void curve_add(Averages *a, int k)
     }
     for (int64_t s = 0; s < p->subsets && p->subsets > 1; s++)
         p->std += (a->ppl[s] - p->mean) * (a->ppl[s] - p->mean) / (double)(p->subsets - 1);
-    p->std = sqrt(p->std);
+    p->std = isfinite(p->mean) ? sqrt(p->std) : INFINITY;
 }
 
 /* Computes the points 1, 2, 5, 10, 20, 50 ... below n, then n. */

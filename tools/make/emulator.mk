@@ -58,7 +58,8 @@ $(foreach mode,$(EMU_MODES),$(eval $(call EMU_RULES,$(mode))))
 # race detector.
 EMU_TESTS     := $(notdir $(basename $(wildcard tests/emu/test_emu_*.c*)))
 EMU_OF_KERNEL := $(addprefix test_emu_,faults runtime device)
-EMU_TEST_BIN  := $(addprefix $(BUILD)/emu/asan/,$(EMU_OF_KERNEL))
+EMU_OF_ASAN   := $(EMU_OF_KERNEL) test_emu_cell
+EMU_TEST_BIN  := $(addprefix $(BUILD)/emu/asan/,$(EMU_OF_ASAN))
 ifeq ($(SAN),)
 EMU_TEST_BIN  += $(addprefix $(BUILD)/emu/plain/,$(EMU_TESTS)) $(addprefix $(BUILD)/emu/race/,$(EMU_OF_KERNEL))
 endif
