@@ -27,9 +27,10 @@
  *            blocks; at most `batch` rows per cluster
  * Left out   Fetching state by threads other than its owners: this needs a barrier, and hides work
  *            that the flight of the stores already hides.
- * Measured   not yet measured. Predicted (PERFORMANCE 4, B 20, bf16): 0.37 us per step at H 200,
- *            bound by its chain of latencies, and 0.83 at H 650, bound by the tensor cores. The
- *            earlier loop with two barriers: 0.50 and 1.05-1.3. */
+ * Measured   not yet measured. Predicted for an H200, B 20, bf16, without the launch: 0.37 us per
+ *            step at H 200, bound by its chain of latencies; and 0.83 at H 650, bound by the tensor
+ *            cores (PERFORMANCE 4). Estimates for the earlier loop with two barriers: 0.50 and
+ *            1.05-1.3. */
 #include "bwd_cluster.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \

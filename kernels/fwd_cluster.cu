@@ -30,9 +30,10 @@
  *            weaker than acquire.cluster (20-50 clocks): nothing proves it correct. Two row tiles
  *            per warp at H 650: they halve the reads of B, but leave registers for only two thirds
  *            of the tiles.
- * Measured   not yet measured. Predicted (PERFORMANCE 4, B 20, bf16): 0.40 us per step at H 200,
- *            bound by its chain of latencies, and 0.90 at H 650, bound by reads of shared memory.
- *            The earlier loop with two barriers: 0.65 and 1.0. */
+ * Measured   not yet measured. Predicted for an H200, B 20, bf16, without the launch: 0.40 us per
+ *            step at H 200, bound by its chain of latencies; and 0.90 at H 650, bound by reads of
+ *            shared memory (PERFORMANCE 4). Estimates for the earlier loop with two barriers: 0.65
+ *            and 1.0. */
 #include "fwd_cluster.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \
