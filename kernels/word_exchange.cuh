@@ -17,10 +17,10 @@
  *            accesses suffice: no reader concludes from one visible word that another is visible.
  * Reset      One thing does need ordering: a word that is read as empty must have been reset, and
  *            must not still hold the value of 32 exchanges before. The owner empties its words of
- *            all buffers before the first exchange, and those of the buffer of exchange n + 16
- *            right after it has sent exchange n. By then every block has read what that buffer
- *            held: it last held exchange n - 16, and a block sends n after it has received n - 1
- *            from all blocks, each of which sent it after it had received n - 2. The grid barrier
+ *            all buffers before the first exchange, and, from n = 16 on, those of the buffer of
+ *            exchange n + 16 right after it has sent exchange n. By then every block has read what
+ *            that buffer held: it last held exchange n - 16, and all blocks have received n - 2,
+ *            since each sent n - 1 after that, and the owner has received n - 1. The grid barrier
  *            makes the resets visible. For the first ones, blocks arrive before they load the
  *            weights and wait before they read exchange 0. From exchange 28 on
  *            (WORD_BUFFERS - WORD_SPAN/2), they arrive at every eighth exchange (WORD_SPAN) and
