@@ -20,13 +20,13 @@
  *            that block. Two buffers alternate, and an mbarrier for each counts the bytes: there is
  *            no cluster barrier and no fence. Turn n is the n-th exchange of sums in the launch,
  *            one per step and pass, counted from 1. Turn n + 2 overwrites turn n. A block sends
- *            n + 2 once it has received all of n + 1, and each receiver sent its part of n + 1 after a
- *            __syncthreads that follows its reads of n. To announce a turn is to give its mbarrier
- *            the number of bytes that come (mbarrier_arrive_expect). The receiver announces n + 2
- *            once it has received all of n, so the announcement belongs to the right phase whether
- *            bytes have come before it or not. A block that times out sends nothing more, so the
- *            others of its cluster receive too little and time out as well. All of them reach a
- *            last cluster barrier, after which none sends.
+ *            n + 2 once it has received all of n + 1, and each receiver sent its part of n + 1
+ *            after a __syncthreads that follows its reads of n. To announce a turn is to give its
+ *            mbarrier the number of bytes that come (mbarrier_arrive_expect). The receiver
+ *            announces n + 2 once it has received all of n, so the announcement belongs to the
+ *            right phase whether bytes have come before it or not. A block that times out sends
+ *            nothing more, so the others of its cluster receive too little and time out as well.
+ *            All of them reach a last cluster barrier, after which none sends.
  * Sums       The order is fixed: within a warp, contraction tiles upwards in the order of the
  *            tensor core; then slices upwards; then blocks of the cluster upwards. */
 #ifndef PLSTM_BWD_MMA_CUH
