@@ -6,8 +6,9 @@
  *            (PERFORMANCE 2).
  * Residency  Of a warp's depth * quads transposed A tiles, 512 bytes each, the first `resident` of
  *            depth are in registers and the rest in shared memory; w_tiles is transposed as it is
- *            loaded, once per launch. Nothing is streamed. Shared memory also holds the partial dh
- *            of all producers twice, 4 * blocks * units * rows bytes each; dgates twice,
+ *            loaded, once per launch. `quads` of the plan, `stacked` of tiles.h and STACKED are one
+ *            number, the m tiles of a warp. Nothing is streamed. Shared memory also holds the
+ *            partial dh of all producers twice, 4 * blocks * units * rows bytes each; dgates twice,
  *            2 * 4 * units * batch bytes each in bf16; and eight floats of state per element.
  * Partition  Block p owns the units from p * units on: units/4 contraction tiles of 16 gate rows in
  *            bf16, units/2 of 8 in tf32. Warp g has `quads` m tiles of 16 k from g * quads on,
@@ -27,9 +28,10 @@
  *            blocks; at most `batch` rows per cluster
  * Left out   Fetching state by threads other than its owners: this needs a barrier, and hides work
  *            that the flight of the stores already hides.
- * Measured   not yet measured. Predicted (PERFORMANCE 4, B 20, bf16): 0.37 us per step at H 200,
- *            bound by its chain of latencies, and 0.83 at H 650, bound by the tensor cores. The
- *            earlier loop with two barriers: 0.50 and 1.05-1.3. */
+ * Measured   not yet measured. Predicted for an H200, B 20, bf16, without the launch: 0.37 us per
+ *            step at H 200, bound by its chain of latencies; and 0.83 at H 650, bound by the tensor
+ *            cores (PERFORMANCE 4). Estimates for the earlier loop with two barriers: 0.50 and
+ *            1.05-1.3. */
 #include "bwd_cluster.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \

@@ -8,7 +8,8 @@
  * Partition  A block owns CELL_THREADS units of one batch row, a thread one unit.
  * Barrier    the kernel boundary, twice per step
  * Limits     none; T * B and 4 * H must fit in an int (cuBLAS)
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, with its launches: 5.71 us
+ *            per step at H 200, 6.72 at H 650 and 11.58 at H 1500. */
 #include <assert.h>
 
 #include "cell.cuh"

@@ -14,7 +14,8 @@
  *            rows of W_hh are loaded ahead of the one that is multiplied. A slice of units costs 32
  *            bytes of partial sums per element of dh; the planner weighs both.
  * Limits     float32; state and dgates of a block's elements must fit in shared memory
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.63 us
+ *            per step at H 200, 4.04 at H 650 and 12.32 at H 1500. */
 #include "bwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) bwd_l2<resident, batch, threads>,

@@ -22,11 +22,12 @@
  *            products.
  * Limits     sm_80 and up, clusters sm_90 and up; bf16 and tf32; units of a cluster: a multiple of
  *            16, at most 16 * stacked * warps
- * Measured   not yet measured. Predicted for H = 1500, B = 20 in bf16 on an H200: 2.66 us per step
- *            by flags, 2.29 by words. Clusters of 2, 3 or 5 instead of 4 would use 132, 126 or 125
- *            SMs instead of 96 but gain nothing on paper: either the m tiles of 16 units are
- *            padded, so that the products per SM stay the same, or the work needs one more than the
- *            24 clusters of 5 that fit. */
+ * Measured   not yet measured. Predicted for an H200, B 20, bf16, without the launch: 0.82 us per
+ *            step at H 200, 1.22 at H 650 and 2.31 at H 1500. Flags instead of words would add 730
+ *            clocks (PERFORMANCE 5). Clusters of 2, 3 or 5 instead of 4 would use 132, 126 or 125
+ *            SMs instead of 96 at H 1500 but gain nothing on paper: either the m tiles of 16 units
+ *            are padded, so that the products per SM stay the same, or the work needs one more than
+ *            the 24 clusters of 5 that fit. */
 #include "bwd_mma.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \

@@ -9,21 +9,24 @@
  *
  * Exchange   Blocks exchange rounded dgates as B operands whose k is unit * 4 + gate; dgates_t are
  *            exchange T-1-t of the launch. Each block of a cluster reads its part of the replica's
- *            dgates_{t+1}, so together they have waited for every block; and since a block sends
- *            only after it has received the sums of the others, each of them has in effect waited
- *            for every block. A block that had sent dgates_{t+1} had read dgates_{t+2}, so no block
+ *            dgates_{t+1}, so the blocks of a cluster together wait for every block of the replica.
+ *            A block sends dgates_t only after it has received the sums of the others of its
+ *            cluster. By then every block has sent dgates_{t+1}, as if it had waited for all of
+ *            them itself. A block that had sent dgates_{t+1} had read dgates_{t+2}, so no block
  *            overwrites what another still has to read, and no extra wait is needed. EXCHANGE_FLAG
  *            has two buffers and an arrival at the grid barrier after each step's words;
  *            EXCHANGE_WORDS has WORD_BUFFERS buffers (word_exchange.cuh).
  * Cluster    A block sends its slices' sums of another block's units by st.async into `gathered` of
  *            that block. Two buffers alternate, and an mbarrier for each counts the bytes: there is
- *            no cluster barrier and no fence. Turn n + 2 overwrites turn n. A block sends n + 2
- *            once it has received all of n + 1, and each receiver sent its part of n + 1 after a
- *            __syncthreads that follows its reads of n. The receiver announces n + 2 once it has
- *            received all of n, so the announcement belongs to the right phase whether bytes have
- *            come before it or not. A block that times out sends nothing more, so the others of its
- *            cluster receive too little and time out as well. All of them reach a last cluster
- *            barrier, after which none sends.
+ *            no cluster barrier and no fence. Turn n is the n-th exchange of sums in the launch,
+ *            one per step and pass, counted from 1. Turn n + 2 overwrites turn n. A block sends
+ *            n + 2 once it has received all of n + 1, and each receiver sent its part of n + 1
+ *            after a __syncthreads that follows its reads of n. To announce a turn is to give its
+ *            mbarrier the number of bytes that come (mbarrier_arrive_expect). The receiver
+ *            announces n + 2 once it has received all of n, so the announcement belongs to the
+ *            right phase whether bytes have come before it or not. A block that times out sends
+ *            nothing more, so the others of its cluster receive too little and time out as well.
+ *            All of them reach a last cluster barrier, after which none sends.
  * Sums       The order is fixed: within a warp, contraction tiles upwards in the order of the
  *            tensor core; then slices upwards; then blocks of the cluster upwards. */
 #ifndef PLSTM_BWD_MMA_CUH
@@ -79,8 +82,9 @@ static __device__ __forceinline__ bool mma_cluster_open(const LstmPlan &plan, co
     return sound;
 }
 
-/* The last barrier of the cluster. Sums that a block no longer waits for may still arrive: it polls
- * its mbarriers another MMA_DRAIN times, which takes ten times as long as a store. */
+/* The last barrier of the cluster. After a timeout, sums that a block no longer waits for may still
+ * be in flight, and the block must not exit before they arrive. It polls its mbarriers another
+ * MMA_DRAIN times; the polls are only a delay, ten times as long as a store. */
 enum { MMA_DRAIN = 256 };
 static __device__ __forceinline__ void mma_cluster_close(const LstmPlan &plan, const MmaShared &s)
 {
@@ -263,13 +267,14 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
     MmaShared s = carve(a.n.pieces);
     BlockPlace at = mma_place(plan, a.p.shape, a.first_row);
     if (at.rows <= 0) return; /* the whole replica leaves */
-    /* In tf32 the largest tile leaves no registers for the step. */
+    /* In tf32 the largest tile leaves no registers for the run's step number, which the masks
+     * need. */
     const bool keep =
         MASK_BITS_KEEP_STEP && (PRECISION != PRECISION_TF32 || STACKED * RESIDENT < 32);
     MaskBits bits = mask_bits_open(s.masks, a.n.mask_nibbles, a.n.by_mask_nibbles, plan.rows,
                                    a.p.output, a.p.recurrent, keep);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
-    /* The exchanges of sums, counted from 1. */
+    /* The number of exchanges of sums. */
     const uint32_t turns = (uint32_t)((T - 1) * plan.passes);
     GridBarrier barrier;
     barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
@@ -333,7 +338,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
                 }
 #endif
             }
-            copy_async_wait<0>();
+            copy_async_wait<0>(); /* the state of step t, fetched in the step before */
             uint32_t *to = nullptr, *again = nullptr;
             if (t)
                 to = mma_exchange<EXCHANGE>(a, at.replica, n),

@@ -20,7 +20,8 @@
  * Not built  Words that are their own flags (word_exchange.cuh). The exchange holds partial dh of
  *            every block, and 32 buffers of it take 108 MB at H = 650, more than L2 holds.
  * Limits     float32; state and dgates of a block's elements must fit in shared memory
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.39 us
+ *            per step at H 200, 3.32 at H 650 and 11.19 at H 1500. */
 #include "bwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) bwd_reg<resident, batch, threads>,

@@ -16,7 +16,8 @@
  *            multiply-adds; four rows of streamed weights are loaded ahead. A slice of units costs
  *            32 bytes of partial sums per element of dh.
  * Limits     float32; state and dgates of a block's elements must fit in shared memory
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.38 us
+ *            per step at H 200, 3.78 at H 650 and 10.70 at H 1500. */
 #include "persistent.cuh"
 
 PERSISTENT_PASS_OF(bwd_smem, bwd_l2, LstmBackward)

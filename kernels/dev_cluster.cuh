@@ -70,8 +70,8 @@ __device__ __forceinline__ SharedAt shared_at(const void *p, unsigned rank)
     return at;
 }
 
-/* Reads a word of the shared memory of block `rank`. The compiler knows the state space, whereas a
- * load through cluster_map is a generic load. */
+/* Reads a word of the shared memory of block `rank`. This load names the state space, whereas
+ * a load through cluster_map is a generic load. */
 __device__ __forceinline__ unsigned cluster_load(const unsigned *p, unsigned rank)
 {
     unsigned v;

@@ -60,7 +60,7 @@ struct Smem {
 
 /* ---- loads ---- */
 
-/* A load through the read-only cache, only for memory that nobody writes during the whole launch.
+/* A load through the read-only cache, only for memory that no thread writes during the launch.
  * In a persistent kernel that excludes every tensor that the kernel itself produces. (nvcc chooses
  * this path by itself for a `const T *__restrict__`.) */
 template <class T> __device__ __forceinline__ T ldg(const T *p)
@@ -88,8 +88,8 @@ template <class T> __device__ __forceinline__ T load_l2(const T *p)
 
 /* Starts a copy of 4 bytes through L1; both addresses are multiples of 4. The bytes are in shared
  * memory once this thread has waited for their group (for other threads: after the barrier that
- * follows). Until then nobody may read or write the target or change the source. Before sm_80 this
- * is a load and a store, and the wait has nothing to do. */
+ * follows). Until then no thread may read or write the target or change the source. Before sm_80
+ * this is a load and a store, and the wait does nothing. */
 __device__ __forceinline__ void copy_async4(void *shared, const void *global)
 {
 #if DEV_ARCH >= 800

@@ -10,8 +10,9 @@
  * Residency  Of a warp's depth * quads A tiles of W_hh, 512 bytes each, the first `resident` of
  *            depth are in registers and the rest in shared memory: 8 * H^2 / blocks bytes per block
  *            in bf16, 16 * H^2 / blocks in tf32, plus the padding to tiles of 16 x 16 (16 x 8).
- *            Nothing is streamed. Shared memory also holds h twice, 2 * batch * H bytes each in
- *            bf16; c, x_proj, gates and mask bits are in registers.
+ *            `quads` of the plan, `stacked` of tiles.h and STACKED are one number, the row tiles of
+ *            a warp. Nothing is streamed. Shared memory also holds h twice, 2 * batch * H bytes
+ *            each in bf16; c, x_proj, gates and mask bits are in registers.
  * Partition  Block p of a cluster owns the units from p * units on, a multiple of 4, as units/4 row
  *            tiles of 16 gate rows. Warp g has `quads` row tiles from g * quads on, against all of
  *            k. A thread has one element (unit, row) of each row tile and batch tile, from its
@@ -30,9 +31,10 @@
  *            weaker than acquire.cluster (20-50 clocks): nothing proves it correct. Two row tiles
  *            per warp at H 650: they halve the reads of B, but leave registers for only two thirds
  *            of the tiles.
- * Measured   not yet measured. Predicted (PERFORMANCE 4, B 20, bf16): 0.40 us per step at H 200,
- *            bound by its chain of latencies, and 0.90 at H 650, bound by reads of shared memory.
- *            The earlier loop with two barriers: 0.65 and 1.0. */
+ * Measured   not yet measured. Predicted for an H200, B 20, bf16, without the launch: 0.40 us per
+ *            step at H 200, bound by its chain of latencies; and 0.90 at H 650, bound by reads of
+ *            shared memory (PERFORMANCE 4). Estimates for the earlier loop with two barriers: 0.65
+ *            and 1.0. */
 #include "fwd_cluster.cuh"
 
 #define M(precision, stacked, resident, batch, threads, registers)                                 \

@@ -1,5 +1,8 @@
 /* fwd_cluster: the time loop of the variant `cluster`, forward. fwd_cluster.cu describes what it
- * does. */
+ * does; cluster.h defines which block and warp owns what.
+ *
+ *   per step   each warp: wait for h_{t-1} -> multiply -> cell, send h_t
+ *              -> store gates, c, h, y -> fetch x_proj and draw masks of t+1 */
 #ifndef PLSTM_FWD_CLUSTER_CUH
 #define PLSTM_FWD_CLUSTER_CUH
 
@@ -29,10 +32,10 @@ CARVED_PIECES(ClusterForwardShared, ClusterForwardPieces, CLUSTER_FORWARD_PIECES
  * Rows and k of a tile are permuted when it is loaded, in A and B alike, so that neither cells nor
  * sends move data between warps.
  *
- * Rows       Row g of A is row 2g of tensor.h's tile, and row g + 8 is row 2g + 1. A lane with
- *            even g = lane / 4 then has, in D, the gates i and f of unit g / 2, one with odd g the
- *            gates g and o, each for two batch rows. One shuffle with lane ^ 4 gives each lane all
- *            four gates of one element.
+ * Rows       Row r < 8 of A is row 2r of tensor.h's tile, and row r + 8 is row 2r + 1. In D, a
+ *            lane then has two gates of unit lane / 8, each for two batch rows: i and f if lane / 4
+ *            is even, g and o if it is odd. Two shuffles with lane ^ 4 give each lane all four
+ *            gates of one element.
  * k          Of each k tile, lane q = lane % 4 has units 4q to 4q + 3 in bf16, 2q and 2q + 1 in
  *            tf32. */
 
@@ -63,9 +66,9 @@ static __device__ __forceinline__ int32_t cluster_forward_pair(int32_t g, int32_
 
 /* ---- before the first step ---- */
 
-/* The addresses of the lane's four words of a row tile of the block: words of w_tiles in bf16,
- * elements of w_hh in tf32. k is how many tiles or elements along k exist from there on; it is 0
- * beyond the block's units. */
+/* from[j] is the address of the lane's word j of k tile 0 in a row tile of the block: a word of
+ * w_tiles in bf16, an element of w_hh in tf32. k[j] is how many k tiles (bf16) or elements along k
+ * (tf32) exist from there on; it is 0 beyond the block's units. */
 struct ClusterForwardRows {
     const float *from[4];
     int64_t k[4];
@@ -112,8 +115,8 @@ static __device__ __forceinline__ void cluster_forward_weight(const ClusterForwa
 }
 
 /* Stores h_0 of the replica's rows as a B operand, masked if there is a recurrent site. Rows and k
- * that do not exist are zeros, and only the padding of a send writes there. Also zeroes the other
- * exchange buffer. */
+ * that do not exist are zeros; later steps write only zeros there, as the padding of a send. Also
+ * zeroes the other exchange buffer. */
 template <int PRECISION>
 static __device__ __forceinline__ void cluster_forward_first(const ClusterForwardArgs &a,
                                                              const BlockPlace &at,
@@ -220,9 +223,9 @@ static __device__ __forceinline__ void cluster_forward_send(const ClusterForward
         if (aim.sends[i]) store_async(aim.to[i], words, aim.arrived[i]);
 }
 
-/* ---- the launch ---- */
-
 #endif
+
+/* ---- the launch ---- */
 
 template <int PRECISION, int STACKED, int RESIDENT, int BATCH, int THREADS>
 static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs &a)
@@ -308,8 +311,8 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
     draw(0);
 
     bool runs = cluster_open(meeting, a.fault);
-    /* A warp without units reads and sends nothing, so other blocks cannot tell how far it is; it
-     * does not wait either. */
+    /* A warp without units sends nothing, so no block could tell that it has read a buffer.
+     * Therefore it does not read, does not wait, and goes to the last cluster barrier. */
     if (tile * TENSOR_UNITS >= at.units) runs = false;
     for (int32_t t = 0; runs && t < T; t++) {
         bool row[TILES];
@@ -327,7 +330,7 @@ static __device__ __forceinline__ void fwd_cluster_loop(const ClusterForwardArgs
         float sum[STACKED][TILES][4];
         cluster_product<PRECISION, STACKED, 0, STACKED, RESIDENT, TILES>(
             sum, kept, weights, plan.shared, operand, a.n.tiles, row);
-        __syncwarp(); /* all lanes have read h_{t-1}, as the warp's next sends imply */
+        __syncwarp(); /* all lanes have read h_{t-1}: the warp's next sends tell the others so */
         int32_t next = t + 1 < T ? t + 1 : 0; /* the exchange that carries h_t; 0: none */
         float h[STACKED][TILES];
         each([&](int m, int n, const ClusterForwardElement &e) {

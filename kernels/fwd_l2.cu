@@ -17,7 +17,8 @@
  *            that is read serves many rows. A slice costs 32 bytes of partial sums per element,
  *            which favours few slices; the planner weighs both.
  * Limits     float32; units * groups <= threads of the tile
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.88 us
+ *            per step at H 200, 4.15 at H 650 and 12.66 at H 1500. */
 #include "fwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) fwd_l2<resident, chunk, batch, threads>,

@@ -16,11 +16,15 @@
  *            slice read the same address. Per block and step there are units * H * rows/4 such
  *            reads and, if weights are in shared memory, units * H * passes reads of weights.
  * Sums       slices * units * rows float4 are written once and read once. More slices shorten a
- *            thread's chain but cost 2 * 16 bytes each per element; the planner weighs the two. The
- *            order is fixed: within a thread, k upwards; then slice s + folded is added to slice s;
- *            then slices upwards are added to x_proj + biases. If plan_warp_sums is not 0 (H = 200
- *            on an H200), each warp adds up its own slices by shuffles instead, which moves about a
- *            quarter of the float4 and saves one block barrier. */
+ *            thread's chain, but each slice costs 32 bytes (one write, one read) per element (unit,
+ *            batch row); the planner weighs the two. The order is fixed: within a thread, k
+ *            upwards; then the second half of the slices is added to the first, slice s + folded to
+ *            slice s, where folded = plan_folded(slices) is half of them, rounded up; then the
+ *            folded slices are added upwards to x_proj + biases. If plan_warp_sums is not 0
+ *            (H = 200 on an H200), each warp adds up its own slices by shuffles instead, which
+ *            moves about a quarter of the float4 and saves one block barrier.
+ * Registers  The weights need them. thread_again and opaque (dev_memory.cuh) keep the compiler from
+ *            holding values there that can be computed again. */
 #ifndef PLSTM_FWD_PERSISTENT_CUH
 #define PLSTM_FWD_PERSISTENT_CUH
 
@@ -226,7 +230,8 @@ template <int RESIDENT, int BATCH, int THREADS> struct ForwardFlight {
     };
 };
 
-/* Computes this thread's part of W_hh D_r(h_{t-1}) for one pass. */
+/* Computes this thread's part of W_hh D_r(h_{t-1}) for one pass. D_r is the dropout of the
+ * recurrent site (lstm.h), the identity without one. */
 template <class Flight, int RESIDENT, int CHUNK, int BATCH, class Stage>
 static __device__ __forceinline__ void
 forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared &s,
@@ -246,8 +251,8 @@ forward_multiply(const ForwardArgs &a, const BlockPlace &at, const ForwardShared
     }
     if (RESIDENT / CHUNK == plan.chunks) return;
 
-    /* If weights are resident, registers are full: opaque keeps the compiler from computing these
-     * values before they are needed. */
+    /* If weights are resident, registers are full: opaque (dev_memory.cuh) keeps the compiler
+     * from computing these values before they are needed. */
     const int32_t unit = RESIDENT ? opaque(me.unit) : me.unit,
                   slice = RESIDENT ? opaque(me.slice) : me.slice,
                   column = slice * plan.units + unit, k = slice * plan.depth,
@@ -335,7 +340,9 @@ static __device__ __forceinline__ float4 forward_warp_sum(const float4 (&sum)[BA
     return sum[0]; /* no plan with this `batch` has warp sums */
 }
 
-/* Leaves the partial sums in s.work as [folded or warp_sums][groups*units][batch|1] float4. */
+/* Leaves the partial sums in s.work as [folded][groups*units][batch|1] float4, or as
+ * [warp_sums][units][batch|1] if warps add up their own slices. batch|1 is the batch, made odd
+ * against bank conflicts. */
 template <int BATCH>
 static __device__ __forceinline__ void forward_fold(const ForwardArgs &a, const ForwardShared &s,
                                                     const ForwardThread &me, float4 (&sum)[BATCH])

@@ -23,7 +23,8 @@
  *            with the producers' relaxed stores; staging through registers would need more of
  *            them, and the tiles already use up to 253 of 255.
  * Limits     float32; units * groups <= threads of the tile
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.27 us
+ *            per step at H 200, 2.84 at H 650 and 9.50 at H 1500. */
 #include "fwd_persistent.cuh"
 
 #define T(resident, chunk, batch, threads, registers) fwd_reg<resident, chunk, batch, threads>,

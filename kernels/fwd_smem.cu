@@ -19,7 +19,8 @@
  *            thread, so a pass costs units * H reads of w and units * H * rows/4 of h. A slice
  *            costs 32 bytes of partial sums per element.
  * Limits     float32; units * groups <= threads of the tile
- * Measured   not yet measured */
+ * Measured   not yet measured. Predicted for an H200, B 20, float32, without the launch: 1.32 us
+ *            per step at H 200, 2.95 at H 650 and 9.21 at H 1500. */
 #include "persistent.cuh"
 
 PERSISTENT_PASS_OF(fwd_smem, fwd_l2, LstmForward)

@@ -1,6 +1,7 @@
 /* hidden: h of an element (batch row b, unit u) before the first step and after every step of a
  * forward pass, the same in every variant. It is stored in the float32 tensors of lstm.h and in
- * their bfloat16 copies. */
+ * their bfloat16 copies. D_r is the dropout of the recurrent site (lstm.h), the identity without
+ * one. */
 #ifndef PLSTM_HIDDEN_CUH
 #define PLSTM_HIDDEN_CUH
 

@@ -69,8 +69,8 @@ static __device__ __forceinline__ void copy_floats(float *to, int32_t step,
 
 enum { MASK_OUTPUT, MASK_RECURRENT };
 
-/* Whether a launch keeps the step of the run in registers. If no registers are left, as in fwd_reg
- * on sm_35, every draw reads it again. */
+/* Whether a launch keeps the run's step number, which the masks need, in registers. If none are
+ * left, as in fwd_reg on sm_35, every draw reads it again. */
 enum { MASK_BITS_KEEP_STEP = DEV_ARCH == 0 || DEV_ARCH >= 700 };
 
 struct MaskBits {
@@ -78,7 +78,7 @@ struct MaskBits {
     int32_t nibbles, rows;
     uint32_t by_nibbles; /* for divided() */
     bool keep;           /* whether `step` is set; a constant when compiled */
-    int64_t step;        /* of the run */
+    int64_t step;        /* the run's step number */
 };
 
 /* Call before the first draw. nibbles is plan_mask_nibbles of the plan's units, by_nibbles its

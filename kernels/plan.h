@@ -145,7 +145,7 @@ extern const LstmFootprint *const lstm_footprints[];
     F(streamed, int32_t) /* shared + streamed = the rest of depth */                               \
     F(chunk, int32_t)    /* forward: k per slice staged at a time */                               \
     F(chunks, int32_t)   /* forward: how many cover max(depth, resident) */                        \
-    F(quads, int32_t)    /* KIND_VECTOR backward: 4*quads*rounds >= H */                           \
+    F(quads, int32_t)    /* KIND_VECTOR backward: 4*quads*rounds >= H; else tile.stacked */        \
     F(rounds, int32_t)
 #define PLAN_SIZES(F)                                                                              \
     F(precision, int32_t)    /* the tile's LstmPrecision */                                        \

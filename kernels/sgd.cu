@@ -1,8 +1,8 @@
 /* sgd: the gradient norm, clipping and the update of all parameters (SPEC 5), in two kernels.
  * Idea       There are two passes over the gradients and one over the weights; of the encoder, only
- *            the rows that the minibatch used are processed. The update has the weights at hand and
- *            also writes the packed copies of each w_hh and the bfloat16 copies of the other
- *            weights.
+ *            the rows that the minibatch used are processed. The update, which loads the weights
+ *            anyway, also writes the packed copies of each w_hh and the bfloat16 copies of the
+ *            other weights.
  * Memory     The norm kernel reads each gradient once; the update reads gradients and weights, and
  *            writes weights and copies. The kernels that produce the gradients cannot save the norm
  *            kernel's read: weight gradients come from cuBLASLt, whose epilogues sum columns but no

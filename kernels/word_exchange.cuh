@@ -6,25 +6,26 @@
  *            WORD_EMPTY means that the value of this step has not arrived: no finite float32 or
  *            tf32 value and no pair of finite bfloat16 values has those bits, and word_of_* send a
  *            NaN with other bits, so that a run that has diverged still finishes. Words without an
- *            owner stay zero.
- * Buffers    WORD_BUFFERS buffers alternate: exchange n of a launch (n = 0, 1, ...) goes through
- *            buffer n % WORD_BUFFERS.
+ *            owner keep the zeros of the new scratch memory (mma.h).
+ * Buffers    WORD_BUFFERS = 32 buffers alternate: exchange n of a launch (n = 0, 1, ...) goes
+ *            through buffer n % 32.
  * Send       The owner calls store_relaxed as soon as a word is computed.
  * Receive    A warp polls one word of each producer until it has arrived, then loads all words
  *            (load_relaxed) and multiplies. A word that has not arrived is a NaN and makes every
  *            sum of its column a NaN. Only in that case does the warp wait for each of its words
  *            (mma_settle) and multiply again. Each word thus validates itself, which is why relaxed
- *            accesses suffice: that one word is visible never has to imply that another is.
- * Reset      That an empty word holds WORD_EMPTY, and not the value of WORD_BUFFERS exchanges
- *            before, does need ordering. The owner empties its words of all buffers before the
- *            first exchange, and those of buffer n + WORD_BUFFERS/2 right after it has sent
- *            exchange n. By then every block has read what that buffer held: a block sends n after
- *            it has received n - 1 from all blocks, which sent it after they had received n - 2.
- *            The grid barrier makes the resets visible. For the first ones, blocks arrive before
- *            they load the weights and wait before they read exchange 0. From exchange
- *            WORD_BUFFERS - WORD_SPAN/2 on, they arrive every WORD_SPAN exchanges and wait
- *            WORD_SPAN/2 exchanges later, when the others have long arrived. A launch of up to
- *            WORD_BUFFERS exchanges needs no later reset and no later arrival.
+ *            accesses suffice: no reader concludes from one visible word that another is visible.
+ * Reset      One thing does need ordering: a word that is read as empty must have been reset, and
+ *            must not still hold the value of 32 exchanges before. The owner empties its words of
+ *            all buffers before the first exchange, and, from n = 16 on, those of the buffer of
+ *            exchange n + 16 right after it has sent exchange n. By then every block has read what
+ *            that buffer held: it last held exchange n - 16, and all blocks have received n - 2,
+ *            since each sent n - 1 after that, and the owner has received n - 1. The grid barrier
+ *            makes the resets visible. For the first ones, blocks arrive before they load the
+ *            weights and wait before they read exchange 0. From exchange 28 on
+ *            (WORD_BUFFERS - WORD_SPAN/2), they arrive at every eighth exchange (WORD_SPAN) and
+ *            wait four exchanges later, when the others have long arrived. A launch of up to 32
+ *            exchanges needs no later reset and no later arrival.
  *            tests/litmus/word_exchange.litmus has the proof; self_validating.litmus shows that a
  *            reset only two buffers ahead would need a fence at every step.
  * Launches   Every launch begins with its own resets, so nothing of an earlier launch matters:
@@ -41,7 +42,7 @@
 #include "tensor.cuh"
 
 static const uint32_t WORD_EMPTY = 0xffffffffu;
-enum { WORD_SPAN = 8 };
+enum { WORD_SPAN = 8 }; /* exchanges between two arrivals */
 
 /* ---- the schedule: what happens at exchange n of 0 to last ---- */
 

@@ -6,7 +6,7 @@
 
 #include "loop_case.h"
 
-/* X(precision, quads, resident, batch), in the order of a plan's tile. With CASE_FIRST only the
+/* X(precision, stacked, resident, batch), in the order of a plan's tile. With CASE_FIRST only the
  * first is compiled. */
 #define CASE_FIRST_TILE(X)  X(BF16, 2, 1, 8)
 #define CASE_OTHER_TILES(X) X(TF32, 2, 1, 8) X(BF16, 1, 0, 16) X(TF32, 1, 2, 24)
@@ -17,16 +17,16 @@
 #endif
 enum { CASE_THREADS = 512 }; /* the most threads of any plan */
 
-#define X(precision, quads, resident, batch)                                                       \
-    forward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+#define X(precision, stacked, resident, batch)                                                     \
+    forward_case<PRECISION_##precision, stacked, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(forward_case, ClusterForwardPass)
 { // on a line of its own: see PERSISTENT_KERNEL
     fwd_cluster_loop<TILE...>(a);
 }
 PERSISTENT_PASS(forward_case, ClusterForwardPass, CASE_TILES(X))
 #undef X
-#define X(precision, quads, resident, batch)                                                       \
-    backward_case<PRECISION_##precision, quads, resident, batch, CASE_THREADS>,
+#define X(precision, stacked, resident, batch)                                                     \
+    backward_case<PRECISION_##precision, stacked, resident, batch, CASE_THREADS>,
 PERSISTENT_KERNEL(backward_case, ClusterBackwardPass)
 { // on a line of its own: see PERSISTENT_KERNEL
     bwd_cluster_loop<TILE...>(a);
@@ -35,9 +35,9 @@ PERSISTENT_PASS(backward_case, ClusterBackwardPass, CASE_TILES(X))
 #undef X
 
 static const struct {
-    int precision, quads, resident, batch;
+    int precision, stacked, resident, batch;
 } tiles[] = {
-#define X(precision, quads, resident, batch) {PRECISION_##precision, quads, resident, batch},
+#define X(precision, stacked, resident, batch) {PRECISION_##precision, stacked, resident, batch},
     CASE_TILES(X)
 #undef X
 };
@@ -55,7 +55,7 @@ extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, Ls
     LstmPlan p = {};
     p.kind = KIND_CLUSTER, p.backward = back, p.tile = tile, p.units = words[1], p.rows = words[2];
     p.replicas = words[3], p.slices = p.passes = p.rounds = 1;
-    p.precision = tiles[tile].precision, p.quads = tiles[tile].quads,
+    p.precision = tiles[tile].precision, p.quads = tiles[tile].stacked,
     p.resident = tiles[tile].resident;
     p.batch = tiles[tile].batch, p.blocks = p.cluster = (H + p.units - 1) / p.units;
     int m = back ? (H + TENSOR_ROWS - 1) / TENSOR_ROWS : p.units / TENSOR_UNITS;

@@ -80,8 +80,8 @@ MISTAKES = {
     "forward_single_buffer": ("race", FORWARD, "        s.exchange + (exchange & 1) * a.n.operand +",
                               "        s.exchange +", "forward", (REPORTED,), r"emulator: "),
     "forward_sends_before_all_lanes_have_read": ("race", FORWARD,
-                                                 "        __syncwarp(); /* all lanes have read h_{t-1}, as the warp's "
-                                                 "next sends imply */\n",
+                                                 "        __syncwarp(); /* all lanes have read h_{t-1}: the warp's next "
+                                                 "sends tell the others so */\n",
                                                  "", "forward", (REPORTED,), RACE, "0 8 2 2 6 5 23"),
     "forward_warp_that_tells_nobody": ("race", FORWARD, "    if (tile * TENSOR_UNITS >= at.units) runs = false;\n", "", "forward",
                                        (REPORTED, TIMED_OUT), r"emulator: |timed out", "0 12 5 1 6 5 40"),
