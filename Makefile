@@ -73,7 +73,7 @@ help:
 	@printf '%s\n' \
 	'make               build $(BUILD)/plstm' \
 	'make demo          train one over-large LSTM with three kinds of dropout (75 s); SEEDS=5 for five seeds' \
-	'make demo-translate  train a translation model without and with dropout, and translate (under 3 minutes)' \
+	'make demo-translate  train a translation model without and with dropout, and translate (1 to 3 minutes)' \
 	'make demo-speech   train a speech model without and with dropout (under 3 minutes)' \
 	'make demo-caption  train a caption model without and with dropout, with a page of pictures (under 3 minutes)' \
 	'make parity        measure the cost of tf32 and bf16 in perplexity: SEEDS=20 paired trainings (10 min)' \

@@ -251,7 +251,7 @@ void list_rows(int threads)
 
 int main(int argc, char **argv)
 {
-    blas_ensure_core(argv);
+    blas_ensure_core(argv, stderr);
     list_rows(backend_threads());
     if (backend_threads() > 1) list_rows(1);
     benchmark::AddCustomContext("threads", std::to_string(backend_threads()));

@@ -668,7 +668,7 @@ int main(int argc, char **argv)
     int code = EXIT_FAILED;
     // line buffered, so that a killed program leaves its output
     std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12);
-    blas_ensure_core(argv);
+    blas_ensure_core(argv, stderr);
     try {
         code = run(argc, argv);
     } catch (const std::invalid_argument &sentence) {

@@ -74,7 +74,7 @@ const char *blas_better_core(const char *core, bool avx2_fma, bool avx512)
     return avx512 ? "SKYLAKEX" : avx2_fma ? "HASWELL" : NULL;
 }
 
-void blas_ensure_core(char **argv)
+void blas_ensure_core(char **argv, FILE *notes)
 {
 #if defined(__x86_64__)
     if (!openblas_get_corename || getenv("OPENBLAS_CORETYPE")) return;
@@ -84,11 +84,13 @@ void blas_ensure_core(char **argv)
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const char *core = openblas_get_corename(), *better = blas_better_core(core, avx2, avx512);
     if (!better || setenv("OPENBLAS_CORETYPE", better, 1)) return;
-    fprintf(stderr,
+    if (notes)
+        fprintf(
+            notes,
             "plstm: OpenBLAS treats this CPU as a %s; starting again with OPENBLAS_CORETYPE=%s\n",
             core, better);
     execv("/proc/self/exe", argv);
 #else
-    (void)argv;
+    (void)argv, (void)notes;
 #endif
 }

@@ -7,6 +7,7 @@
 #define PLSTM_BLAS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 /* Returns whether the address space has room for the buffers of that many threads. Before OpenBLAS
  * starts, every program checks that those of all its threads fit, or ends with exit status 1 and a
@@ -17,9 +18,9 @@ bool blas_has_room(int threads);
  * core: OpenBLAS's name for this CPU. */
 const char *blas_better_core(const char *core, bool avx2_fma, bool avx512);
 
-/* Compares OpenBLAS's choice with cpuid. If it is far too low, reports so on standard error and
- * starts the program again with OPENBLAS_CORETYPE set. Returns if there is nothing to do, if the
- * variable is already set, or if the start failed. */
-void blas_ensure_core(char **argv);
+/* Compares OpenBLAS's choice with cpuid. If it is far too low, prints so to notes, unless that is
+ * NULL, and starts the program again with OPENBLAS_CORETYPE set. Returns if there is nothing to do,
+ * if the variable is already set, or if the start failed. Call it before any file is opened. */
+void blas_ensure_core(char **argv, FILE *notes);
 
 #endif

@@ -11,9 +11,8 @@
 #define ANEW      .role = ROLE_ANEW
 
 static const Option list[] = {
-    {"task", TAKES_TEXT("lm, translate, frames or caption"),
-     "what the network is trained for: lm, translate, frames or caption", AT(task), "lm", FIXED,
-     .tasks = "!lm"},
+    {"task", TAKES_TEXT("lm, translate, frames or caption"), "what the network is trained for",
+     AT(task), "lm", FIXED, .tasks = "!lm"},
     {"hidden", TAKES_WHOLE(1, 65536), "hidden units H of each layer", AT(hidden), FIXED,
      .of_preset = true},
     {"layers", TAKES_WHOLE(1, 64), "LSTM layers L", AT(layers), FIXED, .of_preset = true},

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "host/backend/blas.h"
+#include "host/base/number.h"
 #include "host/base/version.h"
 
 static const Command *const commands[] = {
@@ -27,6 +28,12 @@ static void print_help(void)
         "  --version  print the version\n\n"
         "Exit codes: 0 done, 1 failed, 2 usage, 3 bad data or file, 4 no device, 5 diverged, 128 + "
         "the signal (130 after SIGINT, 143 after SIGTERM).\n");
+}
+
+/* Returns whether the command trains or runs a model: it then has --backend. */
+static bool command_computes(const Command *c)
+{
+    return c->settings && (!c->settings[0] || choice_index(c->settings, "backend") >= 0);
 }
 
 static int run(int argc, char **argv, const Command **command, Error *e)
@@ -55,14 +62,16 @@ static int run(int argc, char **argv, const Command **command, Error *e)
         return error_set(e, EXIT_USAGE, "'%s' is not a command; give %s", argv[1], names);
     CommandLine line;
     int code = command_parse(&line, *command, argc - 1, argv + 1, e);
-    if (!code && !line.help) code = (*command)->run(&line, e);
+    if (!code && !line.help) {
+        if (command_computes(*command)) blas_ensure_core(argv, line.notes);
+        code = (*command)->run(&line, e);
+    }
     command_line_free(&line);
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    blas_ensure_core(argv);
     /* Without this, a write past the file size limit would end the process; now it fails with a
      * cause, as on a full disk. */
     signal(SIGXFSZ, SIG_IGN);

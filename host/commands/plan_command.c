@@ -105,24 +105,36 @@ static void print_head(FILE *out)
             "bytes/step", "(model)", "launch");
 }
 
+/* What follows a row's last column: the precision, if it is not the one requested, and the exchange,
+ * if the variant has more than one (KIND_MMA). */
+static void print_row_end(const Row *r, const LstmShape *shape, FILE *out)
+{
+    static const char *const exchange[EXCHANGES] = {
+        [EXCHANGE_FLAG] = "exchange 1, flags", [EXCHANGE_WORDS] = "exchange 2, words"};
+    if (r->precision != shape->precision) fprintf(out, "  in float32");
+    if (!r->stepwise && r->plan.kind == KIND_MMA) fprintf(out, "  %s", exchange[r->plan.exchange]);
+    fputc('\n', out);
+}
+
 static void print_row(const Row *r, const LstmShape *shape, FILE *out)
 {
-    const char *end = r->precision == shape->precision ? "\n" : "  in float32\n";
     fprintf(out, "%-8s %-8s ", r->footprint->name, passes[r->backward]);
     if (!r->planned) {
         fprintf(out, "%s\n", r->why.text);
         return;
     }
     if (r->stepwise) {
-        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s%s", "-", "-", "-", "-",
-                "-", "-", "-", "-", "-", "-", r->time.step, "-", end);
+        fprintf(out, "%8s %6s %7s %9s %7s %10s %9s %12s %12s %12s %9.2f %9s", "-", "-", "-", "-",
+                "-", "-", "-", "-", "-", "-", r->time.step, "-");
+        print_row_end(r, shape, out);
         return;
     }
     CostBytes b = plan_bytes(&r->plan, shape);
-    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f%s",
+    fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f",
             r->plan.replicas, r->plan.blocks, r->plan.threads, row_registers(r),
             r->plan.shared_bytes, 100 * b.kept_registers, 100 * b.kept_shared, b.streamed,
-            b.exchanged, b.summed, r->time.step, r->time.launch, end);
+            b.exchanged, b.summed, r->time.step, r->time.launch);
+    print_row_end(r, shape, out);
 }
 
 static int line_print(JsonLine *l, FILE *out)
@@ -217,7 +229,8 @@ static int plan_workload(Asked *a, const DeviceFacts *device, const CostConstant
     if (!a->o->json && a->pick[0] < 0) {
         PlanChoice choice;
         plan_choose(device, &w->shape, &a->force, c, NULL, &choice);
-        fprintf(a->out, "auto     %s\n", choice.reason);
+        fprintf(a->out, "auto     %s; each with its share of the launch, us per launch / T\n",
+                choice.reason);
     }
     return EXIT_DONE;
 }
@@ -271,6 +284,19 @@ static int plan_devices(Asked *a, Error *e)
     return code;
 }
 
+/* Prints how the environment variable PLSTM_PLAN changes the plans, if it does. */
+static void remark_environment(const PlanOverride *force, const char *given, FILE *notes)
+{
+    char text[PLAN_OVERRIDE_TEXT];
+    plan_override_text(force, text, sizeof text);
+    if (!text[0]) return;
+    if (given)
+        fprintf(notes, "plstm: --plan replaces the environment variable PLSTM_PLAN, %s\n", text);
+    else
+        fprintf(notes, "plstm: the environment variable PLSTM_PLAN constrains these plans: %s\n",
+                text);
+}
+
 /* Prints the table, or the lines, of every requested variant and direction: each a plan, or the
  * sentence that says what is missing. EXIT_NO_DEVICE: no request has a plan. */
 static int plan(const CommandLine *line, Error *e)
@@ -281,6 +307,7 @@ static int plan(const CommandLine *line, Error *e)
     Error why;
     a.preset = o->preset ? choice_index(PLAN_PRESETS, o->preset) : sized ? PLAN_SMALL : PLAN_ALL;
     int code = plan_override_env(&a.force, e);
+    if (!code && line->notes) remark_environment(&a.force, o->plan, line->notes);
     if (!code && o->plan && (code = plan_override_parse(o->plan, &a.force, &why)))
         error_set(e, code, "--plan: %s", why.text);
     if (!code && o->kernel) code = plan_kernels_parse(o->kernel, a.pick, e);
@@ -314,7 +341,7 @@ static const Option options[] = {
     {"plan", TAKES_TEXT("constraints such as blocks=4,replicas=2"),
      "constraints on the plans, such as blocks=4,replicas=2: blocks per replica, threads, "
      "registers (per thread that hold weights), shared (bytes), replicas, groups, slices, "
-     "batch, tile, cluster",
+     "batch, tile, cluster, exchange (of mma: 1 flags, 2 words)",
      AT(plan), .arg = "LIST"},
     {"constants", TAKES_PATH("a file"),
      "constants that override the model's built-in ones, in the format of "
@@ -332,7 +359,12 @@ const Command command_plan = {
     .remark =
         "us per step (model) = hop + ingest of h + max(multiply-adds, shared memory, streamed "
         "weights) + partial sums + cell + block barriers, from constants of the literature "
-        "(profiles/model/constants.json) or measured ones. It is not a measurement.",
+        "(profiles/model/constants.json) or measured ones. It is not a measurement. "
+        "It leaves out the launch; the line auto, by which --kernel auto chooses, compares us per "
+        "step + us per launch / T. Bytes per step are those of all blocks: streamed, the weights "
+        "that are read from L2; exchanged, h (backward: partial dh, of mma dgates), written once "
+        "and read by every block that needs it; summed, the partial sums that are written to and "
+        "read from shared memory.",
     COMMAND_OPTIONS(options, PlanOptions),
     .run = plan,
 };

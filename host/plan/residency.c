@@ -154,8 +154,9 @@ static void consider_tiles(PlanSearch *s)
 
 /* ---- the sentence of a refusal ---- */
 
-/* Writes "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". */
-static int refuse(const PlanRequest *r, const char *what, Error *e)
+/* Writes "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". Under an
+ * override the remedy is another one. */
+static int refuse(const PlanRequest *r, const char *what, const char *remedy, Error *e)
 {
     char forced[PLAN_OVERRIDE_TEXT + 8] = "", text[PLAN_OVERRIDE_TEXT];
     plan_override_text(r->force, text, sizeof text);
@@ -163,14 +164,22 @@ static int refuse(const PlanRequest *r, const char *what, Error *e)
     return error_set(
         e, EXIT_NO_DEVICE, "%s %s with H %" PRId64 " and B %" PRId64 " has no plan on %s%s: %s; %s",
         r->footprint->name, pass_name(r->backward), r->shape->H, r->shape->B, r->device->name,
-        forced, what,
-        forced[0] ? "another override may have one"
-                  : "a smaller --hidden or --batch needs less, and --kernel cublas runs any size");
+        forced, what, forced[0] ? "another override may have one" : remedy);
+}
+
+/* Refuses a device on which the variant cannot run at any shape, precision or override. */
+static int refuse_device(const PlanRequest *r, const char *what, Error *e)
+{
+    return error_set(e, EXIT_NO_DEVICE,
+                     "%s %s has no plan on %s: %s; --kernel reg or cublas runs on it",
+                     r->footprint->name, pass_name(r->backward), r->device->name, what);
 }
 
 static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
                            const PlanShortage *lack, int64_t limit, Error *e)
 {
+    static const char smaller[] =
+        "a smaller --hidden or --batch needs less, and --kernel cublas runs any size";
     char what[256];
     if (!lack->tiles)
         snprintf(what, sizeof what, "none of the %d compiled tiles matches the override",
@@ -199,7 +208,7 @@ static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
         snprintf(what, sizeof what,
                  "it needs %" PRId64 " co-resident blocks; the device holds %" PRId64, lack->blocks,
                  lack->of_blocks);
-    return refuse(r, what, e);
+    return refuse(r, what, lack->registers ? smaller : "--kernel cublas runs on it", e);
 }
 
 /* Refuses a footprint that has neither the requested precision nor float32. */
@@ -238,9 +247,11 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
                          "%s counts units and batch rows in 32 bits: H %" PRId64 " and B %" PRId64
                          " are too large; --kernel cublas runs them",
                          footprint->name, shape->H, shape->B);
+    if (s.kind->lacking && s.kind->lacking(device, &free_of_all, backward, what, sizeof what))
+        return refuse_device(&r, what, e);
     if (r.precision < 0) return refuse_precision(footprint, (int)shape->precision, e);
     if (s.kind->lacking && s.kind->lacking(device, r.force, backward, what, sizeof what))
-        return refuse(&r, what, e);
+        return refuse(&r, what, "--kernel cublas runs on it", e);
     consider_tiles(&s);
     /* If the batch does not fit, it is run in ranges of rows, one launch each: the largest that
      * fit, found by halving. The first shortage is the one that is reported. */

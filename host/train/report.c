@@ -222,9 +222,18 @@ static void columns_print(const RunInfo *info)
     printf("\n");
 }
 
-/* Prints what runs, and its size, before it starts. */
-static void header_print(const RunInfo *info)
+/* Returns whether a resumed run has neither a minibatch nor the end of an epoch before it. */
+static bool nothing_left(const Report *r)
 {
+    const Counters *at = r->info.resumed;
+    bool epoch_ends = at && at->minibatch > 0 && at->minibatch == r->info.windows;
+    return at && at->step >= r->total && !epoch_ends;
+}
+
+/* Prints what runs, and its size, before it starts. */
+static void header_print(const Report *r)
+{
+    const RunInfo *info = &r->info;
     const Settings *s = info->settings;
     const ModelShape *shape = &info->shape;
     char bytes[32];
@@ -252,7 +261,13 @@ static void header_print(const RunInfo *info)
     if (info->resumed)
         printf("resumed    after step %lld, in epoch %lld\n", (long long)info->resumed->step,
                (long long)info->resumed->epoch);
-    columns_print(info);
+    if (!nothing_left(r)) columns_print(info);
+    else if (info->resumed->step == r->total)
+        printf("nothing left to train: %lld of %lld minibatches are done\n", (long long)r->total,
+               (long long)r->total);
+    else
+        printf("nothing left to train: %lld minibatches are done, and the run ends after %lld\n",
+               (long long)info->resumed->step, (long long)r->total);
     fflush(stdout);
 }
 
@@ -349,7 +364,7 @@ int report_open(Report **out, const RunInfo *info, bool quiet, Error *e)
         report_close(r);
         return code;
     }
-    header_print(&r->info);
+    header_print(r);
     if (r->threads_before > 0 && r->threads_before != r->settings.threads)
         report_say(r,
                    "the log's run had %lld thread%s and continues with %lld: its last bits may "

@@ -427,6 +427,42 @@ static void nothing_is_trained(void **state)
     free(b);
 }
 
+static void a_finished_run_has_nothing_left(void **state)
+{
+    (void)state;
+    const char *path = in_folder("done.st");
+    static const char again[] = "train --resume %s --save %s --max-steps %d --threads 1 --quiet";
+    plstm_expect(0, TINY " --max-steps 3 --eval none --save %s", path);
+    for (int steps = 2; steps <= 4; steps++) {
+        Run run = plstm(again, path, path, steps);
+        assert_int_equal(run.code, 0);
+        const char *sentence = steps == 2
+                                   ? "nothing left to train: 3 minibatches are done, and the "
+                                     "run ends after 2\n"
+                                   : "nothing left to train: 3 of 3 minibatches are done\n";
+        assert_true(!strstr(run.out, sentence) == (steps == 4));
+        assert_true(!strstr(run.out, "\nepoch ") == (steps < 4));
+        run_free(&run);
+    }
+    /* The end of an epoch has its row, whatever is left; the whole run has none. */
+    plstm_expect(0, TINY " --epochs 1 --eval none --save %s", path);
+    Run run = plstm("train --resume %s --save %s --threads 1 --quiet", path, path);
+    assert_int_equal(run.code, 0);
+    assert_contains(run.out, "nothing left to train: 9 of 9 minibatches are done\n");
+    assert_null(strstr(run.out, "\nepoch "));
+    run_free(&run);
+}
+
+static void help_lists_the_tasks_once(void **state)
+{
+    (void)state;
+    Run run = plstm("train --help");
+    assert_int_equal(run.code, 0);
+    assert_contains(run.out, "what the network is trained for: lm, translate,");
+    assert_null(strstr(run.out, "caption: lm"));
+    run_free(&run);
+}
+
 /* ---- a disk that is full ---- */
 
 static void a_full_disk_keeps_the_old_file(void **state)
@@ -843,6 +879,8 @@ int main(void)
         cmocka_unit_test(keys_have_an_order),
         cmocka_unit_test(unscored_is_null),
         cmocka_unit_test(nothing_is_trained),
+        cmocka_unit_test(a_finished_run_has_nothing_left),
+        cmocka_unit_test(help_lists_the_tasks_once),
         cmocka_unit_test(a_full_disk_keeps_the_old_file),
         cmocka_unit_test(a_full_disk_leaves_whole_lines),
         cmocka_unit_test(an_old_log_outlives_a_refused_run),

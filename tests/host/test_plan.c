@@ -5,6 +5,8 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 static json_t *line_next(char **text)
 {
@@ -147,6 +149,8 @@ static void tables_are_for_people(void **state)
     assert_contains(run.out, "\nreg      forward         1     13     384       168   48784      "
                              "100.0       0.0            0 ");
     assert_contains(run.out, "\nauto     ");
+    assert_contains(run.out, "; each with its share of the launch, us per launch / T\n");
+    assert_contains(run.out, "\nmma      forward  mma forward has no plan on K20: tensor cores");
     char *line = strstr(run.out, "\nvariant"), *end;
     size_t width = 0;
     for (int i = 0; i < 5; i++, line = end) { /* columns end where their headings end */
@@ -180,6 +184,48 @@ static void tables_are_for_people(void **state)
     run_free(&run);
 }
 
+static void a_row_says_which_exchange_its_plan_has(void **state)
+{
+    (void)state;
+    Run run = plstm("plan --device H200 --preset small --precision bf16");
+    assert_int_equal(run.code, 0);
+    for (char *line = strtok(run.out, "\n"); line; line = strtok(NULL, "\n"))
+        assert_true(!strstr(line, "  exchange 2, words") == !!strncmp(line, "mma ", 4));
+    run_free(&run);
+    run =
+        plstm("plan --device H200 --preset small --precision bf16 --kernel mma --plan exchange=1");
+    assert_int_equal(run.code, 0);
+    assert_contains(run.out, "  exchange 1, flags\n");
+    assert_null(strstr(run.out, "words"));
+    run_free(&run);
+}
+
+static void the_environment_is_reported(void **state)
+{
+    (void)state;
+    setenv("PLSTM_PLAN", "blocks=4", 1);
+    Run run = plstm("plan --device H200 --preset small --kernel reg --json");
+    assert_int_equal(run.code, 0);
+    assert_one_line(run.err);
+    assert_contains(run.err,
+                    "the environment variable PLSTM_PLAN constrains these plans: blocks=4");
+    assert_contains(run.out, "\"blocks\":4,");
+    run_free(&run);
+    run = plstm("plan --device H200 --preset small --kernel reg --json --plan blocks=5");
+    assert_int_equal(run.code, 0);
+    assert_contains(run.err, "--plan replaces the environment variable PLSTM_PLAN, blocks=4");
+    assert_contains(run.out, "\"blocks\":5,");
+    run_free(&run);
+    run = plstm("plan --device H200 --preset small --kernel reg --quiet");
+    assert_string_equal(run.err, "");
+    run_free(&run);
+    setenv("PLSTM_PLAN", "", 1);
+    run = plstm("plan --device H200 --preset small --kernel reg");
+    assert_string_equal(run.err, "");
+    run_free(&run);
+    unsetenv("PLSTM_PLAN");
+}
+
 static void constants_come_from_a_file(void **state)
 {
     (void)state;
@@ -196,8 +242,12 @@ static void constants_come_from_a_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_line_per_variant_and_pass),    cmocka_unit_test(options_select),
-        cmocka_unit_test(a_refusal_is_a_line_and_a_code), cmocka_unit_test(tables_are_for_people),
+        cmocka_unit_test(a_line_per_variant_and_pass),
+        cmocka_unit_test(options_select),
+        cmocka_unit_test(a_refusal_is_a_line_and_a_code),
+        cmocka_unit_test(tables_are_for_people),
+        cmocka_unit_test(a_row_says_which_exchange_its_plan_has),
+        cmocka_unit_test(the_environment_is_reported),
         cmocka_unit_test(constants_come_from_a_file),
     };
     return cmocka_run_group_tests(tests, folder_make, folder_remove);

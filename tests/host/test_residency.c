@@ -494,6 +494,15 @@ static void tensor_cores_begin_with_sm_80(void **state)
             snprintf(phrase, sizeof phrase, "need sm_%d", f->min_sm);
             assert_int_equal(lstm_plan(d, &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
             if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
+            /* Neither precision nor size nor override is the reason. */
+            shape.precision = PRECISION_F32;
+            PlanOverride force = {.blocks = 4};
+            assert_int_equal(lstm_plan(d, &shape, f, 1, &force, &c, &p, &e), EXIT_NO_DEVICE);
+            if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
+            assert_null(strstr(e.text, "--precision"));
+            assert_null(strstr(e.text, "--hidden"));
+            assert_null(strstr(e.text, "override"));
+            shape.precision = PRECISION_BF16;
         }
         assert_true(older >= 1 + (d->major < 8));
         plan_choose(d, &shape, NULL, &c, NULL, &choice);
@@ -632,6 +641,9 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
                    "it needs at least 64 threads per block");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads per block");
     assert_refused("H200", "reg", 0, 64, 4, "exchange=2", "its exchange is 1 (flags), not 2");
+    assert_refused("H200", "reg", 0, 64, 4, "exchange=2", "; another override may have one");
+    assert_refused("K20", "l2", 0, INT32_MAX / 4, 1, "",
+                   "a smaller --hidden or --batch needs less");
     assert_refused("H200", "cublas", 0, 64, 4, "", "has no plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
     planned("K20", "reg", 0, 200, 20, "blocks=13");

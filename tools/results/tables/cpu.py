@@ -1,4 +1,5 @@
 """The CPU sections: the cpu backend beside PyTorch, the breakdown of its time, and the emulator."""
+import os
 import re
 
 from tables.data import Failure
@@ -9,8 +10,10 @@ def cpu_speed(data, _figures):
     """Tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread counts of PyTorch and one
     load average."""
     text = ""
-    for file in data.find("*/bench-cpu*.json"):
-        bench = data.json(file)
+    benches = [(file, data.json(file)) for file in data.find("*/bench-cpu*.json")]
+    # For each machine the build for its own CPU comes first.
+    benches.sort(key=lambda bench: (os.path.dirname(bench[0]), bench[1].get("march", "native") != "native"))
+    for file, bench in benches:
         rows, notes = [], []
         for row in bench["rows"]:
             shape = f"H {row['hidden']}, B {row['batch']}, T {row['seq']}, keep {row['keep']:g}"
@@ -22,7 +25,7 @@ def cpu_speed(data, _figures):
                 sides.append((f"PyTorch {bench['torch']}{mode}", theirs, "1" if is_best else ""))
             rows += [[shape, program, str(side.get("threads", bench.get("threads"))), number(side["words_per_s"], 0),
                       number(side["flop_per_s"] / 1e9, 0), share(side["of_square"]), share(side["of_products"]), ratio,
-                      bench["cpu"], link(file)]
+                      data.hardware(file), link(file)]
                      for program, side, ratio in sides]
             if "load_average" in row:
                 notes.append(f"H {row['hidden']} {row['load_average'][0]:.2f} to {row['load_average'][1]:.2f}")

@@ -73,10 +73,10 @@ def demo(data, figures):
         text += f"Perplexity, {over_seeds(seeds)}; keep {best['keep']:g}.\n\n"
         text += table(["", "train", "valid", "test", *CLASSES.values(), "hardware ", "data "], rows) + "\n"
         text += ("Test perplexity of each seed, and how far non-recurrent dropout is below the others. The three runs "
-                 "shared the cores, and words/s and "
-                 "seconds are those of that time.\n\n")
+                 "shared the cores, and words/s, the "
+                 "mean of the three, and seconds, their sum, are those of that time.\n\n")
         text += table(["seed", "no dropout, end", "no dropout, best epoch", "non-recurrent", "naive", "below naive", "below best epoch",
-                       "words/s", "seconds of all three", "hardware ", "data "],
+                       "words/s", "seconds, sum of the three", "hardware ", "data "],
                       [[*demo_seed(*three), hardware, link(file)] for three in zip(*kinds.values())]) + "\n"
         logs = [Run(data, f) for f in data.find(os.path.join(os.path.dirname(file), "demo-*-1.jsonl"))]
         if logs:

@@ -2,7 +2,7 @@
 run."""
 import re
 
-from tables.text import link, number, share, table
+from tables.text import link, listed, number, share, table
 
 FILES = ("k20/machine-code.json", "sm_90/machine-code.json")
 HEADINGS = ["kernel ", "registers", "spilled, bytes", "instructions", "in the time loop", "FFMA", "LDS.128",
@@ -32,6 +32,12 @@ def plan_row(plan, file):
             share(plan["resident_registers"]), share(plan["resident_shared"]), number(plan["streamed_bytes"], 0), link(file)]
 
 
+def without_launch(plans):
+    """Returns the variants that the planner refuses in both passes at every shape."""
+    names = dict.fromkeys(plan["variant"] for plan in plans)
+    return [name for name in names if all("refused" in plan for plan in plans if plan["variant"] == name)]
+
+
 def machine_code(data, _figures):
     text = ""
     for file in FILES:
@@ -52,8 +58,11 @@ def machine_code(data, _figures):
         text += f"{', '.join(spilling) or 'none spills'}.\n\n" if others else ""
         text += "".join(f"- Fault: {fault}\n" for fault in record["faults"]) + ("\n" if record["faults"] else "")
         if plans := record.get("plans"):
-            text += f"The planner's launches on a {plans[0]['device']}, at the paper's shapes:\n\n"
+            absent = without_launch(plans)
+            text += f"The planner's launches on a {plans[0]['device']}, at the paper's shapes"
+            text += f"; it has none for {listed(f'`{name}`' for name in absent)}:\n\n" if absent else ":\n\n"
             text += table(["model ", "variant ", "pass ", "blocks × threads ", "kernel ", "registers", "shared bytes",
                            "weights in registers",
-                           "in shared memory", "streamed, bytes per step", "data "], [plan_row(plan, file) for plan in plans]) + "\n"
+                           "in shared memory", "streamed, bytes per step", "data "], [plan_row(plan, file) for plan in plans
+                                                                 if plan["variant"] not in absent]) + "\n"
     return text or "Not yet examined.\n"

@@ -58,6 +58,12 @@ def cut_row(run):
             link(run.name)]
 
 
+def further(cut, runs):
+    """Whether one of the runs of the same preset, seed, backend and precision is finished or has more epochs than the unfinished run."""
+    same = lambda run: (run.run["preset"], str(run.run.get("seed")), what_ran(run))
+    return any(same(run) == same(cut) and (run.test or len(run.epochs) > len(cut.epochs)) for run in runs)
+
+
 def owed(preset):
     paper_valid, paper_test = (number(ppl) for ppl in PAPER[preset])
     return [preset, "cuda", "", "", "", "", "not yet measured", "", paper_valid, "not yet measured", paper_test, "", "", "", ""]
@@ -90,7 +96,9 @@ def ptb(data, figures):
         name = "figures/" + runs[0].name.replace("/", "-").removesuffix(".jsonl") + ".svg"
         figures[name] = epochs_figure(runs)
         pictures += f"\n![Perplexity after each epoch of {runs[0].run['preset']} on Penn Treebank](profiles/{name})\n"
-    rows += [cut_row(Run(data, file)) for file in data.find("*/partial-ptb-*.jsonl")]
+    unfinished = [Run(data, file) for file in data.find("*/partial-ptb-*.jsonl")]
+    others = [run for runs in groups for run in runs] + unfinished
+    rows += [cut_row(run) for run in unfinished if not further(run, others)]
     on_gpu = {runs[0].run["preset"] for runs in groups if runs[0].run["backend"] == "cuda"}
     rows += [owed(preset) for preset in PAPER if preset not in on_gpu]
     text = table(["preset", "backend ", "seeds", "epochs", "valid after epoch 1", "train", "valid",
