@@ -98,7 +98,7 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
         return;
     }
     if (s->kind->streams) {
-        CostBytes bytes = s->kind->bytes(&p, r->shape);
+        CostBytes bytes = s->kind->bytes(r->device, r->shape, &p);
         kept = 2 * bytes.kept_registers + bytes.kept_shared;
     }
     if (us > s->fastest * EQUAL || kept < s->best_kept ||
@@ -402,9 +402,9 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 
 /* ---- bytes and time ---- */
 
-CostBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
+CostBytes plan_bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *p)
 {
-    return kind_of(p->kind)->bytes(p, shape);
+    return kind_of(p->kind)->bytes(device, shape, p);
 }
 
 CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,

@@ -41,7 +41,7 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e);
 
 /* ---- the cost of a plan ---- */
 
-CostBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
+CostBytes plan_bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *plan);
 
 /* Predicts a plan of any kind (cost_model.h). */
 CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
