@@ -543,8 +543,13 @@ static void overrides_force_every_path(void **state)
     assert_true(p.passes == 5 && p.streamed == 0);
     p = planned("H200", "l2", 1, 7, 1, "blocks=7");
     assert_true(p.units == 1 && p.depth == 1);
+    /* Blocks, slices and replicas without work are left out, however many the override names. */
     p = planned("H200", "l2", 0, 7, 1, "blocks=100,slices=100");
     assert_true(p.blocks == 7 && p.slices == 7);
+    p = planned("H200", "l2", 0, 7, 2, "replicas=99999,slices=99999");
+    assert_true(p.replicas == 2 && p.slices == 7);
+    p = planned("H200", "l2", 0, 7, 1, "slices=5");
+    assert_true(p.depth == 2 && p.slices == 4);
 }
 
 /* The bytes of partial sums are those that the kernel moves: of every slice, written and read, or,
