@@ -64,8 +64,11 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
                     size_t size)
 {
     (void)device, (void)backward;
-    if (force->exchange <= EXCHANGE_FLAG) return false;
-    snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
+    if (force->exchange > EXCHANGE_FLAG)
+        snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
+    else if (force->cluster > 1)
+        snprintf(what, size, "its blocks form no clusters of %d", force->cluster);
+    else return false;
     return true;
 }
 

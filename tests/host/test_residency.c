@@ -660,7 +660,17 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63",
                    "it needs at least 64 threads per block");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads per block");
-    assert_refused("H200", "reg", 0, 64, 4, "exchange=2", "its exchange is 1 (flags), not 2");
+    for (int v = 0; lstm_footprints[v]; v++) {
+        const char *name = lstm_footprints[v]->name;
+        if (!in_vectors(lstm_footprints[v])) continue;
+        for (int backward = 0; backward < 2; backward++) {
+            assert_refused("H200", name, backward, 64, 4, "exchange=2",
+                           "its exchange is 1 (flags), not 2");
+            assert_refused("H200", name, backward, 64, 4, "cluster=16",
+                           "its blocks form no clusters of 16");
+        }
+        planned("H200", name, 0, 64, 4, "cluster=1");
+    }
     assert_refused("H200", "cublas", 0, 64, 4, "", "has no plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
     planned("K20", "reg", 0, 200, 20, "blocks=13");
