@@ -195,6 +195,7 @@ static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
                  "it needs %" PRId64 " co-resident clusters of %d blocks; the device holds "
                  "%" PRId64,
                  lack->blocks / lack->cluster, lack->cluster, lack->of_blocks / lack->cluster);
+    else if (!lack->blocks) snprintf(what, sizeof what, "no layout matches the override");
     else
         snprintf(what, sizeof what,
                  "it needs %" PRId64 " co-resident blocks; the device holds %" PRId64, lack->blocks,

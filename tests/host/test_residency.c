@@ -671,6 +671,7 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         }
         planned("H200", name, 0, 64, 4, "cluster=1");
     }
+    assert_refused("H200", "reg", 0, 64, 4, "groups=99", "no layout matches the override");
     assert_refused("H200", "cublas", 0, 64, 4, "", "has no plan");
     assert_refused("H200", "l2", 0, INT64_C(1) << 40, 1, "", "32 bits");
     planned("K20", "reg", 0, 200, 20, "blocks=13");
