@@ -443,13 +443,18 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
                      names);
 }
 
+bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footprint)
+{
+    return force->cluster > 1 || (footprint->kind == KIND_CLUSTER && force->blocks > 1);
+}
+
 /* Returns whether any plan of the variant is left; then *force has the constraint on it. */
 static bool may_choose(const PlanExclusion *without, int variant, int backward, PlanOverride *force)
 {
     if (!without) return true;
     if (without->variant[backward] >> variant & 1) return false;
     if (!(without->clusters[backward] >> variant & 1)) return true;
-    if (force->cluster > 1) return false;
+    if (plan_forces_clusters(force, lstm_footprints[variant])) return false;
     force->cluster = 1;
     return true;
 }

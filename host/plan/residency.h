@@ -77,6 +77,10 @@ typedef struct PlanExclusion {
                            * plans are next */
 } PlanExclusion;
 
+/* Returns whether the override leaves the footprint no plan without clusters: in KIND_CLUSTER the
+ * blocks of a replica are one cluster. */
+bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footprint);
+
 /* Chooses for each pass the variant with the lowest predicted time per step, including the launch,
  * among those that have a plan (stepwise variants always run); of two equal ones the earlier in
  * lstm_footprints. Cannot fail, since cublas runs everywhere. without may be NULL; at least one

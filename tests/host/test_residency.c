@@ -759,6 +759,21 @@ static void the_choice_excludes(void **state)
     plan_choose(d, &shape, NULL, &c, &without, &some);
     assert_int_not_equal(some.pass[1].variant, mma);
     assert_int_equal(some.pass[0].variant, all.pass[0].variant);
+    /* Where a replica is one cluster, its forced blocks are clusters, too. */
+    int cluster = plan_kernel_find("cluster", 7);
+    PlanOverride blocks = {.blocks = 4};
+    assert_true(plan_forces_clusters(&blocks, lstm_footprints[cluster]));
+    assert_false(plan_forces_clusters(&blocks, lstm_footprints[mma]));
+    shape.H = 64;
+    plan_choose(d, &shape, &blocks, &c, NULL, &all);
+    assert_int_equal(all.pass[0].variant, cluster);
+    assert_int_equal(all.pass[0].plan.blocks, 4);
+    without = (PlanExclusion){.clusters = {UINT32_C(1) << cluster, 0}};
+    plan_choose(d, &shape, &blocks, &c, &without, &some);
+    assert_int_not_equal(some.pass[0].variant, cluster);
+    blocks.blocks = 0;
+    plan_choose(d, &shape, &blocks, &c, &without, &some);
+    assert_true(some.pass[0].variant != cluster || some.pass[0].plan.cluster == 1);
 }
 
 static void constants_change_the_choice(void **state)
