@@ -1,5 +1,6 @@
 #include "recurrence.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,23 @@
 #include "host/plan/cuda_check.h"
 #include "host/plan/precision.h"
 #include "host/plan/residency.h"
+
+/* ---- the remark ---- */
+
+static const char *pass_of(int which) { return which == PLAN_BACKWARD ? "backward" : "forward"; }
+
+/* Appends to a text of `size` bytes, after a semicolon if it has any. */
+static __attribute__((format(printf, 3, 4))) void append(char *out, size_t size, const char *format,
+                                                         ...)
+{
+    va_list more;
+    size_t n = strlen(out);
+    if (n) n += (size_t)snprintf(out + n, size - n, "; ");
+    if (n >= size) return;
+    va_start(more, format);
+    vsnprintf(out + n, size - n, format, more);
+    va_end(more);
+}
 
 /* ---- precision ---- */
 
@@ -26,18 +44,16 @@ static int check_precision(const Recurrence *r, const BackendConfig *g, Error *e
 /* Adds to the remark which recurrence does not run in the requested precision. */
 static void remark_precision(Recurrence *r, const BackendConfig *g)
 {
-    static const char *const passes[] = {"forward", "backward"};
     const LstmVariant *both[] = {r->forward, r->backward};
     LstmPrecision wanted = g->precision;
     for (int i = 0; i < 2; i++) {
         const LstmFootprint *f = both[i]->footprint;
-        size_t n = strlen(r->remark);
         bool same = r->forward == r->backward;
         if (lstm_precision(f, wanted) == (int)wanted || (i && (same || !g->train))) continue;
-        snprintf(r->remark + n, sizeof r->remark - n,
-                 "%skernel %s computes its %s%srecurrence in float32; the other products are in %s",
-                 n ? "; " : "", f->name, same ? "" : passes[i], same ? "" : " ",
-                 precision_name(g->precision));
+        append(r->remark, sizeof r->remark,
+               "kernel %s computes its %s%srecurrence in float32; the other products are in %s",
+               f->name, same ? "" : pass_of(i ? PLAN_BACKWARD : PLAN_FORWARD), same ? "" : " ",
+               precision_name(g->precision));
     }
 }
 
@@ -116,7 +132,11 @@ static int make_anew(Recurrence *r, const BackendConfig *g, const DeviceFacts *d
         LstmShape shape = shape_for(g, i);
         if (!wanted(r, g, i)) continue;
         PlanOverride ours = *force;
-        if (no_clusters(r, i)) ours.cluster = 1;
+        if (no_clusters(r, i)) {
+            if (plan_forces_clusters(force, footprint_of(r, i)))
+                return error_set(e, EXIT_NO_DEVICE, "PLSTM_PLAN forces clusters of blocks");
+            ours.cluster = 1;
+        }
         Error none; /* if there is no plan for one row, the plan for B rows runs it */
         int code = lstm_plan(device, &shape, footprint_of(r, i), i == PLAN_BACKWARD, &ours,
                              constants, &r->plan[i], i == PLAN_ONE_ROW ? &none : e);
@@ -150,7 +170,6 @@ static int avoid_named(Recurrence *r, Error *e)
 
 static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
-    char lacks[sizeof r->remark];
     static const PlanOverride no_override;
     PlanOverride force;
     CostConstants constants;
@@ -170,24 +189,23 @@ static int choose(Recurrence *r, const BackendConfig *g, const DeviceFacts *devi
         plan_choose(device, &shape, &force, &constants, &r->without, &choice);
         r->forward = lstm_variants[choice.pass[0].variant];
         r->backward = lstm_variants[choice.pass[1].variant];
-        snprintf(lacks, sizeof lacks, "%s", r->remark);
-        snprintf(r->remark, sizeof r->remark, "kernel auto: %s%s%.700s", choice.reason,
-                 lacks[0] ? "; " : "", lacks);
+        append(r->remark, sizeof r->remark, "kernel auto: %s", choice.reason);
     }
+    if (r->lacks[0]) append(r->remark, sizeof r->remark, "%s", r->lacks);
     snprintf(r->kernel, sizeof r->kernel, r->forward == r->backward ? "%s" : "%s/%s",
              r->forward->footprint->name, r->backward->footprint->name);
     bool recorded = g->plan && g->plan[0], forced = memcmp(&force, &no_override, sizeof force) != 0;
     if (recorded && forced)
-        snprintf(r->remark, sizeof r->remark,
-                 "environment variable PLSTM_PLAN is set: the recorded plan is not used, "
-                 "and the last bits may differ from those of an uninterrupted run");
+        append(r->remark, sizeof r->remark,
+               "environment variable PLSTM_PLAN is set: the recorded plan is not used, "
+               "and the last bits may differ from those of an uninterrupted run");
     if (recorded && !forced) {
         Error why;
         if (parse_recorded(r, g, device, &why) == EXIT_DONE) return EXIT_DONE;
-        snprintf(r->remark, sizeof r->remark,
-                 "the recorded plan cannot run here: %.700s; a new one is made, and the "
-                 "last bits may differ from those of an uninterrupted run",
-                 why.text);
+        append(r->remark, sizeof r->remark,
+               "the recorded plan cannot run here: %.450s; a new one is made, and the "
+               "last bits may differ from those of an uninterrupted run",
+               why.text);
     }
     return make_anew(r, g, device, &force, &constants, e);
 }
@@ -236,54 +254,64 @@ void recurrence_text(const Recurrence *r, char *out, size_t size)
 
 /* ---- the device itself ---- */
 
-/* Loads the kernels. Sets *lacking to the first plan that the device does not hold, with the
- * sentence in *e; PLANS if it holds them all. */
-static int prepare(const Recurrence *r, const DeviceFacts *device, int *lacking, Error *e)
+/* Loads the kernels. Sets *lacking to the first plan that the device does not hold, and *holds to
+ * the blocks of that plan that are co-resident; *lacking is PLANS if the device holds them all. */
+static int prepare(const Recurrence *r, int *lacking, int *holds, Error *e)
 {
-    *lacking = PLANS;
     CUDA_TRY(r->forward->prepare());
     if (r->backward != r->forward) CUDA_TRY(r->backward->prepare());
     for (int i = 0; i < PLANS; i++) {
         const LstmVariant *variant = i == PLAN_BACKWARD ? r->backward : r->forward;
         const LstmPlan *plan = &r->plan[i];
-        int holds = 0;
         if (!r->planned[i]) continue;
-        CUDA_TRY(variant->resident_blocks(plan, &holds));
-        if (holds >= plan->replicas * plan->blocks) continue;
-        char text[PLAN_TEXT];
-        plan_text(plan, text, sizeof text);
+        CUDA_TRY(variant->resident_blocks(plan, holds));
+        if (*holds >= plan->replicas * plan->blocks) continue;
         *lacking = i;
-        return error_set(e, EXIT_NO_DEVICE,
-                         "kernel %s %s needs %d co-resident blocks; %s holds %d (plan %s)",
-                         variant->footprint->name, i == PLAN_BACKWARD ? "backward" : "forward",
-                         plan->replicas * plan->blocks, device->name, holds, text);
+        return EXIT_DONE;
     }
+    *lacking = PLANS;
     return EXIT_DONE;
+}
+
+/* Refuses a named kernel for the plan that the device does not hold. */
+static int refuse(const Recurrence *r, const DeviceFacts *device, int lacking, const char *needs,
+                  int holds, Error *e)
+{
+    char text[PLAN_TEXT];
+    plan_text(&r->plan[lacking], text, sizeof text);
+    return error_set(e, EXIT_NO_DEVICE,
+                     "kernel %s %s needs %s; %s holds %d (plan %s); --kernel auto chooses another "
+                     "kernel, --kernel cublas needs no co-residency",
+                     footprint_of(r, lacking)->name, pass_of(lacking), needs, device->name, holds,
+                     text);
 }
 
 int recurrence_prepare(Recurrence *r, const BackendConfig *g, const DeviceFacts *device, Error *e)
 {
     for (;;) {
-        Error why;
-        int lacking, code = prepare(r, device, &lacking, &why);
-        if (!code) return code;
-        if (lacking == PLANS) return error_set(e, code, "%s", why.text);
-        if (!r->automatic)
-            return error_set(e, code,
-                             "%s; --kernel auto chooses another kernel, --kernel cublas "
-                             "needs no co-residency",
-                             why.text);
+        int lacking = PLANS, holds = 0, code = prepare(r, &lacking, &holds, e);
+        if (code || lacking == PLANS) return code;
+        const LstmPlan *plan = &r->plan[lacking];
+        int cluster = plan->cluster, n = plan->replicas * plan->blocks / cluster;
+        char needs[64];
+        if (cluster > 1)
+            snprintf(needs, sizeof needs, "%d co-resident clusters of %d blocks", n, cluster);
+        else snprintf(needs, sizeof needs, "%d co-resident blocks", n);
+        holds /= cluster;
         /* The choice was based on the facts of such devices, but this one decides. A kernel whose
-         * clusters do not fit may do without them. The loop ends, since each turn excludes more
-         * and cublas has no plan. */
+         * clusters do not fit may do without them, also if it was named. The loop ends, since each
+         * turn excludes more and cublas has no plan. */
         Recurrence next = {.without = r->without};
         int backward = lacking == PLAN_BACKWARD;
         uint32_t bit = UINT32_C(1) << index_of(r, backward);
-        if (r->plan[lacking].cluster > 1) next.without.clusters[backward] |= bit;
+        if (cluster > 1) next.without.clusters[backward] |= bit;
         else next.without.variant[backward] |= bit;
-        snprintf(next.remark, sizeof next.remark, "%.700s", why.text);
+        memcpy(next.lacks, r->lacks, sizeof next.lacks);
+        append(next.lacks, sizeof next.lacks, "kernel %s %s needs %s, the device holds %d",
+               footprint_of(r, lacking)->name, pass_of(lacking), needs, holds);
+        Error none; /* the reason to refuse is what the device lacks */
+        if ((!r->automatic && cluster == 1) || decide(&next, g, device, &none))
+            return refuse(r, device, lacking, needs, holds, e);
         *r = next;
-        code = decide(r, g, device, e);
-        if (code) return code;
     }
 }

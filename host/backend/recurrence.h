@@ -23,9 +23,10 @@ typedef struct Recurrence {
     LstmPlan plan[PLANS];
     bool planned[PLANS];   /* which plans exist */
     bool automatic;        /* `auto` chose the kernels */
-    PlanExclusion without; /* what it may not choose */
-    /* why auto chose these kernels, why a recorded plan was not used, what does not run in the
-     * requested precision; or "" */
+    PlanExclusion without; /* what may not be chosen, since the device does not hold it */
+    char lacks[512];       /* one clause for each exclusion, or "" */
+    /* why auto chose these kernels, what the device does not hold, why a recorded plan was not
+     * used, what does not run in the requested precision; or "" */
     char remark[1024];
 } Recurrence;
 
@@ -37,9 +38,9 @@ int recurrence_choose(Recurrence *r, const BackendConfig *config, const DeviceFa
                       Error *e);
 
 /* Loads the kernels on the current device and compares how many blocks it really holds with the
- * plans. If it holds too few, `auto` chooses anew, without that kernel's plans with clusters if this
- * was one, else without that kernel, and changes plan and remark; a named kernel is
- * EXIT_NO_DEVICE. */
+ * plans. If it holds too few, plan and remark change: without that kernel's plans with clusters if
+ * this was one that PLSTM_PLAN does not force, else `auto` chooses anew without that kernel, and a
+ * named kernel is EXIT_NO_DEVICE. */
 int recurrence_prepare(Recurrence *r, const BackendConfig *config, const DeviceFacts *device,
                        Error *e);
 

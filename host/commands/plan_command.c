@@ -116,7 +116,7 @@ static void print_row_end(const Row *r, const LstmShape *shape, FILE *out)
     fputc('\n', out);
 }
 
-static void print_row(const Row *r, const LstmShape *shape, FILE *out)
+static void print_row(const Row *r, const DeviceFacts *device, const LstmShape *shape, FILE *out)
 {
     fprintf(out, "%-8s %-8s ", r->footprint->name, passes[r->backward]);
     if (!r->planned) {
@@ -129,7 +129,7 @@ static void print_row(const Row *r, const LstmShape *shape, FILE *out)
         print_row_end(r, shape, out);
         return;
     }
-    CostBytes b = plan_bytes(&r->plan, shape);
+    CostBytes b = plan_bytes(device, shape, &r->plan);
     fprintf(out, "%8d %6d %7d %9d %7zu %10.1f %9.1f %12.0f %12.0f %12.0f %9.2f %9.2f",
             r->plan.replicas, r->plan.blocks, r->plan.threads, row_registers(r),
             r->plan.shared_bytes, 100 * b.kept_registers, 100 * b.kept_shared, b.streamed,
@@ -159,7 +159,7 @@ static void line_row(JsonLine *l, const Row *r, const DeviceFacts *device, const
         return;
     }
     if (!r->stepwise) {
-        CostBytes b = plan_bytes(&r->plan, &w->shape);
+        CostBytes b = plan_bytes(device, &w->shape, &r->plan);
         line_int(l, "replicas", r->plan.replicas), line_int(l, "blocks", r->plan.blocks);
         line_int(l, "threads", r->plan.threads), line_int(l, "registers", row_registers(r));
         line_int(l, "shared_bytes", (int64_t)r->plan.shared_bytes);
@@ -194,7 +194,7 @@ static int plan_row(Asked *a, const DeviceFacts *device, const CostConstants *c,
     row_make(&r, a, device, c, &w->shape);
     a->rows++, a->plans += r.planned;
     if (!a->o->json) {
-        print_row(&r, &w->shape, a->out);
+        print_row(&r, device, &w->shape, a->out);
         return EXIT_DONE;
     }
     line_row(&a->line, &r, device, c, w);

@@ -8,9 +8,11 @@
 
 #include "host/base/error.h"
 
-/* Constraints on a plan; 0 leaves the choice to the planner. */
+/* Constraints on a plan; 0 leaves the choice to the planner. Blocks, replicas, slices and, where a
+ * replica is one cluster, cluster are an upper limit: there are fewer if that many would leave some
+ * without units, batch rows or steps of contraction. */
 typedef struct PlanOverride {
-    int32_t blocks;  /* per replica; fewer if that many blocks would leave some without units */
+    int32_t blocks;  /* per replica */
     int32_t threads; /* per block, at most */
     /* registers per thread that hold weights, at most: forward 4 per step of contraction, backward
      * 16 */

@@ -98,7 +98,7 @@ void plan_consider(PlanSearch *s, const PlanLayout *at)
         return;
     }
     if (s->kind->streams) {
-        CostBytes bytes = s->kind->bytes(&p, r->shape);
+        CostBytes bytes = s->kind->bytes(r->device, r->shape, &p);
         kept = 2 * bytes.kept_registers + bytes.kept_shared;
     }
     if (us > s->fastest * EQUAL || kept < s->best_kept ||
@@ -204,6 +204,7 @@ static int refuse_shortage(const PlanRequest *r, const ResidencyKind *kind,
                  "it needs %" PRId64 " co-resident clusters of %d blocks; the device holds "
                  "%" PRId64,
                  lack->blocks / lack->cluster, lack->cluster, lack->of_blocks / lack->cluster);
+    else if (!lack->blocks) snprintf(what, sizeof what, "no layout matches the override");
     else
         snprintf(what, sizeof what,
                  "it needs %" PRId64 " co-resident blocks; the device holds %" PRId64, lack->blocks,
@@ -413,9 +414,9 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
 
 /* ---- bytes and time ---- */
 
-CostBytes plan_bytes(const LstmPlan *p, const LstmShape *shape)
+CostBytes plan_bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *p)
 {
-    return kind_of(p->kind)->bytes(p, shape);
+    return kind_of(p->kind)->bytes(device, shape, p);
 }
 
 CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
@@ -453,13 +454,18 @@ int plan_kernels_parse(const char *text, int pick[2], Error *e)
                      names);
 }
 
+bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footprint)
+{
+    return force->cluster > 1 || (footprint->kind == KIND_CLUSTER && force->blocks > 1);
+}
+
 /* Returns whether any plan of the variant is left; then *force has the constraint on it. */
 static bool may_choose(const PlanExclusion *without, int variant, int backward, PlanOverride *force)
 {
     if (!without) return true;
     if (without->variant[backward] >> variant & 1) return false;
     if (!(without->clusters[backward] >> variant & 1)) return true;
-    if (force->cluster > 1) return false;
+    if (plan_forces_clusters(force, lstm_footprints[variant])) return false;
     force->cluster = 1;
     return true;
 }

@@ -41,7 +41,7 @@ int plan_parse(const char *text, LstmPlan *plan, Error *e);
 
 /* ---- the cost of a plan ---- */
 
-CostBytes plan_bytes(const LstmPlan *plan, const LstmShape *shape);
+CostBytes plan_bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *plan);
 
 /* Predicts a plan of any kind (cost_model.h). */
 CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
@@ -76,6 +76,10 @@ typedef struct PlanExclusion {
     uint32_t clusters[2]; /* its plans with clusters of more than one block, so that its other
                            * plans are next */
 } PlanExclusion;
+
+/* Returns whether the override leaves the footprint no plan without clusters: in KIND_CLUSTER the
+ * blocks of a replica are one cluster. */
+bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footprint);
 
 /* Chooses for each pass the variant with the lowest predicted time per step, including the launch,
  * among those that have a plan (stepwise variants always run); of two equal ones the earlier in

@@ -116,8 +116,9 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *p)
 {
+    (void)device;
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, H = (double)shape->H;
     double kept = (double)plan_least(p->resident, p->depth) / p->depth;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);

@@ -79,7 +79,7 @@ struct ResidencyKind {
     /* bytes of shared memory of one step of contraction of all threads */
     int64_t (*step_bytes)(const LstmPlan *p);
     int64_t (*largest_index)(const LstmPlan *p); /* that a kernel counts in int32 */
-    CostBytes (*bytes)(const LstmPlan *plan, const LstmShape *shape);
+    CostBytes (*bytes)(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *plan);
     CostTime (*predict)(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *plan);
 };

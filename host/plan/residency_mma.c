@@ -207,8 +207,9 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
 
 /* ---- bytes ---- */
 
-static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
+static CostBytes bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *p)
 {
+    (void)device;
     CostBytes b = {.weights = (p->precision == PRECISION_BF16 ? 8.0 : 16.0) * (double)shape->H *
                               (double)shape->H};
     double grid = (double)plan_ranges(p, shape->B) * p->replicas * p->blocks, passes = p->passes;

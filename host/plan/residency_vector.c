@@ -64,8 +64,11 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
                     size_t size)
 {
     (void)device, (void)backward;
-    if (force->exchange <= EXCHANGE_FLAG) return false;
-    snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
+    if (force->exchange > EXCHANGE_FLAG)
+        snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
+    else if (force->cluster > 1)
+        snprintf(what, size, "its blocks form no clusters of %d", force->cluster);
+    else return false;
     return true;
 }
 
@@ -142,12 +145,25 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
+/* As plan_warp_sums on that device. */
+static int32_t warp_sums(const DeviceFacts *device, const LstmPlan *p)
+{
+    return device->major >= 7 ? plan_warp_sums(p) : 0;
+}
+
+/* Returns how many float4 of partial sums a block writes to shared memory in a forward pass: those
+ * of every slice, unless warps add up their own slices. */
+static double forward_sums(const DeviceFacts *device, const LstmPlan *p)
+{
+    int32_t in_warp = warp_sums(device, p);
+    return (double)(in_warp ? in_warp : p->slices) * (double)plan_items(p);
+}
+
+static CostBytes bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *p)
 {
     CostBytes b = {.weights = 16.0 * (double)shape->H * (double)shape->H};
     double ranges = (double)plan_ranges(p, shape->B), grid = ranges * p->replicas * p->blocks,
            passes = p->passes;
-    double rows = (double)p->groups * p->batch;
     double kept = plan_least(p->resident, p->depth), depth = p->depth;
     if (p->backward) {
         double streamed = p->streamed + (p->rounds - 1) * (double)(p->depth - p->shared);
@@ -156,14 +172,14 @@ static CostBytes bytes(const LstmPlan *p, const LstmShape *shape)
         b.streamed = grid * passes * p->groups * 64.0 * p->slices * p->quads * streamed;
         b.exchanged = ranges * p->replicas * 4.0 * 2 * (double)plan_exchange_floats(p);
         b.summed = grid * passes * 2 * 16.0 * (p->slices - plan_folded(p->slices)) * p->quads *
-                   p->rounds * rows;
+                   p->rounds * p->groups * p->batch;
     } else {
         b.kept_registers = kept / depth;
         b.kept_shared = p->shared / depth;
         b.streamed = grid * passes * p->groups * 16.0 * p->slices * p->units * p->streamed;
         b.exchanged =
             ranges * p->replicas * 4.0 * (1 + p->blocks) * (double)plan_exchange_floats(p);
-        b.summed = grid * passes * 2 * 16.0 * p->slices * p->units * rows;
+        b.summed = grid * passes * 2 * 16.0 * forward_sums(device, p);
     }
     return b;
 }
@@ -257,11 +273,11 @@ static CostTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     loop = most(loop, (threads * w.streamed + (chunks - 1) * bytes) / r->l2);
     t.multiply = passes * multiply;
     t.ingest = passes * (copy + loop - multiply);
-    /* The float4 of every slice are written once and read once; where warps add up their slices,
-     * only those of the warps, after 12 shuffles of each, one a clock. */
-    double in_warp = device->major >= 7 ? plan_warp_sums(p) : 0, warps = ceil_div(threads, 32);
-    double sums = in_warp ? in_warp * p->units * batch : threads * batch;
-    t.sums = passes * (2 * 16 * sums / c->shared_rate + 2 * c->shared_latency);
+    /* The float4 are written once and read once; a warp that adds up its slices issues 12 shuffles,
+     * one a clock. */
+    double warps = ceil_div(threads, 32);
+    bool in_warp = warp_sums(device, p) > 0;
+    t.sums = passes * (2 * 16 * forward_sums(device, p) / c->shared_rate + 2 * c->shared_latency);
     if (in_warp) t.sums += passes * 12 * warps;
     t.cell = passes * ceil_div((double)plan_items(p), p->threads) * c->cell;
     t.syncs = (passes * (chunks + (in_warp ? 3 : 4)) + 1) * c->sync;

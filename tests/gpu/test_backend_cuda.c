@@ -1102,9 +1102,13 @@ static void auto_takes_the_next(void **state)
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_not_equal(r.kernel, first);
     assert_non_null(strstr(r.remark, "kernel auto: "));
-    /* The remark names the last variant that does not fit; mma backward in clusters is another. */
-    assert_non_null(strstr(r.remark, "co-resident blocks"));
-    assert_non_null(strstr(r.remark, " holds "));
+    /* The remark names everything that does not fit, each in a clause without the plan's text. */
+    assert_non_null(strstr(r.remark, "kernel cluster forward needs "));
+    assert_non_null(strstr(r.remark, "kernel mma backward needs "));
+    assert_non_null(strstr(r.remark, " co-resident clusters of "));
+    assert_non_null(strstr(r.remark, "the device holds 0"));
+    assert_null(strstr(r.remark, "backward=0"));
+    assert_true(strlen(r.remark) < sizeof r.remark - 200);
     for (int i = 0; i < PLANS; i++) assert_true(!r.planned[i] || r.plan[i].cluster == 1);
     char text[RECURRENCE_TEXT];
     recurrence_text(&r, text, sizeof text);
@@ -1124,6 +1128,8 @@ static void auto_takes_the_next(void **state)
     config.kernel = first;
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
+    /* One block cannot hold the weights, so this kernel has no plan without clusters. */
+    assert_non_null(strstr(e.text, " co-resident clusters of "));
     assert_non_null(strstr(e.text, "--kernel cublas"));
     assert_int_equal(emu_device_select("A100"), 0);
 }
@@ -1153,15 +1159,33 @@ static void auto_goes_on_without_clusters(void **state)
     assert_non_null(strstr(r.remark, "kernel mma backward needs"));
     recurrence_text(&r, text, sizeof text);
     assert_string_not_equal(text, clustered);
-    /* The plan that was recorded where the clusters fit is not taken up again. */
-    config.plan = clustered;
-    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
-    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
-    assert_string_equal(r.kernel, "mma");
-    assert_int_equal(r.plan[PLAN_BACKWARD].cluster, 1);
-    /* Clusters that the environment demands are not given up; the kernel is. */
+    /* So does a run that is resumed from a checkpoint, which records the kernel and a plan with
+     * clusters, and a run whose kernel was named. */
+    for (int recorded = 0; recorded < 2; recorded++) {
+        char other[RECURRENCE_TEXT];
+        config.kernel = "mma", config.plan = recorded ? clustered : NULL;
+        assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+        assert_true(r.plan[PLAN_BACKWARD].cluster > 1);
+        assert_string_equal(r.remark, "");
+        if (recurrence_prepare(&r, &config, &device, &e)) fail_msg("%s", e.text);
+        assert_string_equal(r.kernel, "mma");
+        assert_non_null(strstr(r.remark, "kernel mma backward needs "));
+        assert_non_null(strstr(r.remark, " co-resident clusters of "));
+        assert_int_equal(strstr(r.remark, "the recorded plan cannot run here") != NULL, recorded);
+        assert_int_equal(strstr(r.remark, "the last bits may differ") != NULL, recorded);
+        recurrence_text(&r, other, sizeof other);
+        assert_string_equal(other, text);
+    }
+    /* Clusters that the environment demands are not given up; `auto` chooses another kernel. */
     config.plan = NULL;
     setenv("PLSTM_PLAN", "cluster=4", 1);
+    assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
+    assert_int_equal(recurrence_prepare(&r, &config, &device, &e), EXIT_NO_DEVICE);
+    assert_non_null(strstr(e.text, "kernel mma backward needs "));
+    assert_non_null(strstr(e.text, " co-resident clusters of 4 blocks; "));
+    assert_non_null(strstr(e.text, " holds 0 (plan "));
+    assert_non_null(strstr(e.text, "--kernel auto chooses another kernel"));
+    config.kernel = "auto";
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);
     assert_int_equal(recurrence_prepare(&r, &config, &device, &e), 0);
     assert_string_not_equal(r.backward->footprint->name, "mma");

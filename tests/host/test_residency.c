@@ -225,7 +225,7 @@ static int checked(const DeviceFacts *d, const CostConstants *c, const LstmFootp
     if (H <= 72 && B <= 24) assert_covers(&p, &shape);
     if (plan_check(&p, d, &shape, f, &e)) fail_msg("%s", e.text);
     CostTime t = plan_predict(c, d, &shape, &p);
-    CostBytes y = plan_bytes(&p, &shape);
+    CostBytes y = plan_bytes(d, &shape, &p);
     double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
     assert_true(t.step > 0 && t.launch > 0 && t.ingest >= 0 && sum < t.step * 1.000001 &&
                 sum > t.step * 0.999999);
@@ -422,7 +422,7 @@ static void tile_plans_are_whole(const LstmFootprint *mma)
         if (shape.H <= 64 && shape.B <= 20) assert_mma_covers(&p, &shape);
         if (plan_check(&p, d, &shape, mma, &e)) fail_msg("%s", e.text);
         CostTime t = plan_predict(&c, d, &shape, &p);
-        CostBytes y = plan_bytes(&p, &shape);
+        CostBytes y = plan_bytes(d, &shape, &p);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
         assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
                     sum > t.step * 0.999999);
@@ -552,8 +552,37 @@ static void overrides_force_every_path(void **state)
     assert_true(p.passes == 5 && p.streamed == 0);
     p = planned("H200", "l2", 1, 7, 1, "blocks=7");
     assert_true(p.units == 1 && p.depth == 1);
+    /* Blocks, slices and replicas without work are left out, however many the override names. */
     p = planned("H200", "l2", 0, 7, 1, "blocks=100,slices=100");
     assert_true(p.blocks == 7 && p.slices == 7);
+    p = planned("H200", "l2", 0, 7, 2, "replicas=99999,slices=99999");
+    assert_true(p.replicas == 2 && p.slices == 7);
+    p = planned("H200", "l2", 0, 7, 1, "slices=5");
+    assert_true(p.depth == 2 && p.slices == 4);
+}
+
+/* The bytes of partial sums are those that the kernel moves: of every slice, written and read, or,
+ * where warps add up their own slices, of every warp. */
+static void sums_are_those_of_the_kernel(void **state)
+{
+    (void)state;
+    static const char *const devices[] = {"K20", "V100", "H200"};
+    LstmShape shape = {20, 20, 200, PRECISION_F32};
+    LstmPlan p = planned("H200", "reg", 0, 200, 20, "");
+    assert_true(plan_warp_sums(&p) > 0);
+    assert_true(plan_bytes(device_profile("H200"), &shape, &p).summed == 896000);
+    for (int i = 0; i < 3; i++) {
+        const DeviceFacts *d = device_profile(devices[i]);
+        double items = (double)p.replicas * p.blocks * p.passes * p.units * p.groups * p.batch;
+        double sums = d->major >= 7 ? plan_warp_sums(&p) : p.slices;
+        assert_true(plan_bytes(d, &shape, &p).summed == 2 * 16 * items * sums);
+        assert_true((plan_bytes(d, &shape, &p).summed == 3200000) == (d->major < 7));
+    }
+    /* A plan whose warps do not add up, on a device where others do. */
+    p = planned("H200", "reg", 0, 200, 20, "replicas=1,batch=4,groups=2");
+    assert_int_equal(plan_warp_sums(&p), 0);
+    assert_true(plan_bytes(device_profile("H200"), &shape, &p).summed ==
+                2.0 * 16 * p.blocks * p.passes * p.units * p.groups * p.batch * p.slices);
 }
 
 /* ---- the plans that the project promises ---- */
@@ -568,7 +597,7 @@ static void a_k20_holds_the_small_model_in_registers(void **state)
                                                    : "replicas=1,blocks=13"};
         for (int i = 0; i < 2; i++) {
             LstmPlan p = planned("K20", "reg", backward, 200, 20, forces[i]);
-            CostBytes y = plan_bytes(&p, &shape);
+            CostBytes y = plan_bytes(device_profile("K20"), &shape, &p);
             assert_true(y.kept_registers == 1 && y.streamed == 0 && p.shared == 0);
             assert_true(p.threads <= 384 && p.shared_bytes <= 48 << 10 &&
                         p.replicas * p.blocks >= 10);
@@ -640,7 +669,18 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,threads=63",
                    "it needs at least 64 threads per block");
     assert_refused("H200", "reg", 0, 64, 4, "blocks=1,slices=64", "threads per block");
-    assert_refused("H200", "reg", 0, 64, 4, "exchange=2", "its exchange is 1 (flags), not 2");
+    for (int v = 0; lstm_footprints[v]; v++) {
+        const char *name = lstm_footprints[v]->name;
+        if (!in_vectors(lstm_footprints[v])) continue;
+        for (int backward = 0; backward < 2; backward++) {
+            assert_refused("H200", name, backward, 64, 4, "exchange=2",
+                           "its exchange is 1 (flags), not 2");
+            assert_refused("H200", name, backward, 64, 4, "cluster=16",
+                           "its blocks form no clusters of 16");
+        }
+        planned("H200", name, 0, 64, 4, "cluster=1");
+    }
+    assert_refused("H200", "reg", 0, 64, 4, "groups=99", "no layout matches the override");
     assert_refused("H200", "reg", 0, 64, 4, "exchange=2", "; another override may have one");
     assert_refused("K20", "l2", 0, INT32_MAX / 4, 1, "",
                    "a smaller --hidden or --batch needs less");
@@ -731,6 +771,21 @@ static void the_choice_excludes(void **state)
     plan_choose(d, &shape, NULL, &c, &without, &some);
     assert_int_not_equal(some.pass[1].variant, mma);
     assert_int_equal(some.pass[0].variant, all.pass[0].variant);
+    /* Where a replica is one cluster, its forced blocks are clusters, too. */
+    int cluster = plan_kernel_find("cluster", 7);
+    PlanOverride blocks = {.blocks = 4};
+    assert_true(plan_forces_clusters(&blocks, lstm_footprints[cluster]));
+    assert_false(plan_forces_clusters(&blocks, lstm_footprints[mma]));
+    shape.H = 64;
+    plan_choose(d, &shape, &blocks, &c, NULL, &all);
+    assert_int_equal(all.pass[0].variant, cluster);
+    assert_int_equal(all.pass[0].plan.blocks, 4);
+    without = (PlanExclusion){.clusters = {UINT32_C(1) << cluster, 0}};
+    plan_choose(d, &shape, &blocks, &c, &without, &some);
+    assert_int_not_equal(some.pass[0].variant, cluster);
+    blocks.blocks = 0;
+    plan_choose(d, &shape, &blocks, &c, &without, &some);
+    assert_true(some.pass[0].variant != cluster || some.pass[0].plan.cluster == 1);
 }
 
 static void constants_change_the_choice(void **state)
@@ -879,6 +934,7 @@ int main(void)
         cmocka_unit_test(an_h200_holds_each_model_on_tensor_cores),
         cmocka_unit_test(tensor_cores_begin_with_sm_80),
         cmocka_unit_test(overrides_force_every_path),
+        cmocka_unit_test(sums_are_those_of_the_kernel),
         cmocka_unit_test(a_k20_holds_the_small_model_in_registers),
         cmocka_unit_test(an_h200_splits_the_batch_of_the_medium_model),
         cmocka_unit_test(the_first_that_does_not_fit_is_a_sentence),

@@ -164,7 +164,7 @@ static void plans_are_whole(void)
         if (H <= 72) assert_covers(&p, (int)H);
         if (plan_check(&p, d, &shape, planned_for, &e)) fail_msg("%s", e.text);
         CostTime t = plan_predict(&c, d, &shape, &p);
-        CostBytes y = plan_bytes(&p, &shape);
+        CostBytes y = plan_bytes(d, &shape, &p);
         double sum = t.hop + t.ingest + t.multiply + t.sums + t.cell + t.syncs;
         assert_true(t.step > 0 && t.launch > 0 && sum < t.step * 1.000001 &&
                     sum > t.step * 0.999999);

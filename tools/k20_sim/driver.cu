@@ -164,7 +164,7 @@ void print_record(const LstmPlan &plan, const LstmShape &shape, double predicted
     CostBytes bytes = {};
 #if !defined(SIM_BASELINE)
     plan_text(&plan, text, sizeof text);
-    bytes = plan_bytes(&plan, &shape);
+    bytes = plan_bytes(device_profile("K20"), &shape, &plan);
     std::vector<unsigned> stamps(STAMP_BLOCKS * STAMP_STEPS * STAMPS);
     must(cudaMemcpyFromSymbol(stamps.data(), sim_stamps, stamps.size() * sizeof(unsigned)),
          "cudaMemcpyFromSymbol");

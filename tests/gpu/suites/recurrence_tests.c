@@ -417,8 +417,9 @@ static void a_missing_block_is_named(void **state)
 #endif
     const RecurrenceCase k = {5, 3, 23, 0.5, ALL_SITES};
     /* With flags: with words the delayed block and the others would wait for each other
-     * (test_persistent_faults.py). */
-    const PlanCase plan_case = {"blocks=4,threads=64,replicas=1,cluster=2,exchange=1", 0, 0};
+     * (test_persistent_faults.py). Only tiles have clusters. */
+    const PlanCase plan_cases[] = {{"blocks=4,threads=64,replicas=1,exchange=1", 0, 0},
+                                   {"blocks=4,threads=64,replicas=1,cluster=2,exchange=1", 0, 0}};
     enum { EPOCH = 100 };
     size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
     for (int v = 0; lstm_variants[v]; v++)
@@ -432,8 +433,9 @@ static void a_missing_block_is_named(void **state)
             LstmPlan plan;
             FaultRecord fault;
             LstmLaunch launch;
-            assert_true(launch_plan_case(variant, &p.forward.shape, back, &plan_case, EPOCH, &plan,
-                                         &launch));
+            assert_true(launch_plan_case(variant, &p.forward.shape, back,
+                                         &plan_cases[variant->footprint->reads_tiles != 0], EPOCH,
+                                         &plan, &launch));
             launch.poll_limit = 1 << 16;
             uint32_t late_block = (uint32_t)plan.blocks / 2;
             p.forward.launch = p.backward.launch = launch;
