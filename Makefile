@@ -120,7 +120,7 @@ $(call refresh,$(BUILD)/gen/commit.h,#define PLSTM_COMMIT "$(COMMIT_TEXT)")
 # ---- host: one folder per layer; an #include points down this list or to kernels/ ----
 
 FLOORS := base data store plan backend train train/tasks commands
-# Files that are compiled twice, for programs without and with CUDA, and files that only the latter have.
+# Files that are compiled twice, for programs without and with CUDA, and files that only programs with CUDA contain.
 HOST_TWICE := host/plan/device host/backend/backends
 HOST_CUDA  := host/plan/cuda_check $(addprefix host/backend/,backend_cuda cublas_check cublas_open gemm recurrence)
 MAIN       := host/commands/main

@@ -33,7 +33,8 @@ class Failure(Exception):
 
 
 def cpu_name():
-    """The CPU's name as the Linux kernel reports it, with its widest vector unit, since a cloud machine's name says little."""
+    """Returns the CPU's name as the Linux kernel reports it, with family, model and widest vector unit, since the name
+    alone is vague on cloud machines."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
@@ -53,7 +54,7 @@ class Ours:
             out, "bench_cpu.json"), shape, seconds, {}, {}
 
     def round(self):
-        """One sample of the step on every thread count, and of the sgemm rates beside it."""
+        """Takes one sample of the step for every thread count, and of the sgemm rates."""
         wanted = f"^(step/cpu/f32/{self.shape}|sgemm/step/{self.shape}|sgemm/square/n:2048)(/threads:1)?$"
         command = [self.bench, f"--benchmark_filter={wanted}", "--benchmark_repetitions=1", f"--benchmark_min_time={self.seconds}",
                    f"--benchmark_out={self.path}", "--benchmark_out_format=json"]

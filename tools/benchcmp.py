@@ -143,7 +143,7 @@ def aggregated(median, deviation, key):
 
 
 def rows_of_aggregates(found):
-    """{name: Side} of Google Benchmark's medians and standard deviations."""
+    """Returns {name: Side} of Google Benchmark's medians and standard deviations."""
     kinds, sides = {}, {}
     for row in found:
         run, kind = row["name"].rsplit("_", 1)  # "step_median"; older files have no "run_name"
@@ -164,7 +164,7 @@ def rows_of_aggregates(found):
 
 
 def rows_of(found):
-    """{name: Side} of benchmark rows, from their repetitions, or from the aggregates if the file has only those for a name."""
+    """Returns {name: Side} of benchmark rows, from their repetitions, or from the aggregates if the file has only those for a name."""
     sides, aggregates = {}, []
     for row in found:
         if row.get("run_type", "iteration") != "iteration":
@@ -199,7 +199,7 @@ def constants_of(found):
 
 
 def read(path):
-    """(context, {name: Side})"""
+    """Returns (context, {name: Side})."""
     try:
         with open(path, "rb") as f:
             found = json.loads(f.read())  # bytes: a shell may have written UTF-16, or a byte-order mark
@@ -224,12 +224,12 @@ def read(path):
 
 
 def is_rate(side):
-    """Whether more of it is faster: work per second or per clock, and the number of clusters that fit."""
+    """Returns whether a larger value is better: work per second or per clock, or the number of clusters that fit."""
     return side.unit.endswith("/s") or "/clk" in side.unit or side.unit == "count"
 
 
 def ratio_of(a, b):
-    """(low, middle, high) of B/A as times; low and high are None if a side has no interval."""
+    """Returns (low, middle, high) of B/A as times; low and high are None if a side has no interval."""
     if is_rate(a):
         a, b = b, a
     if not a.has_interval or not b.has_interval:
@@ -261,7 +261,7 @@ def verdict_of(a, b, within):
 
 
 def compare(a, b, within):
-    """[(name, A's Side, B's Side, word, ratio)] in the order of A, then the rows that only B has."""
+    """Returns [(name, A's Side, B's Side, word, ratio)] in the order of A, then the rows that only B has."""
     found = []
     for name in dict.fromkeys([*a, *b]):
         found.append((name, a.get(name), b.get(name), *verdict_of(a.get(name), b.get(name), within)))
@@ -269,7 +269,7 @@ def compare(a, b, within):
 
 
 def was_compared(row):
-    """Whether both files have comparable values for a row."""
+    """Returns whether both files have comparable values for a row."""
     _, a, b, word, _ = row
     if word in ("slower", "faster", "same", "wrong", "refused"):
         return True

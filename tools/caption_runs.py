@@ -43,9 +43,9 @@ def settings(name):
     return [*(["--dropout-sites", "none"] if side == "none" else ["--keep", str(keep)]), "--epochs", str(epochs), "--hold", str(hold)]
 
 
-RUNS = {name: ["--seed", str(setting[4])] for name, setting in TUNED.items()}  # beside the setting's options
+RUNS = {name: ["--seed", str(setting[4])] for name, setting in TUNED.items()}  # in addition to the setting's options
 for repetition in REPETITIONS:
-    RUNS[f"plain-{repetition}-1"] = ["--seed", str(100 * repetition + 1)]  # beside the options of the side's best setting
+    RUNS[f"plain-{repetition}-1"] = ["--seed", str(100 * repetition + 1)]  # in addition to the options of the side's best setting
     RUNS[f"dropout-{repetition}"] = ["--seed", str(100 * repetition + 1)]
 for repetition in REPETITIONS:
     for member in MEMBERS[1:]:

@@ -256,7 +256,7 @@ class BestEpoch(Job):
         return None
 
 
-# ---- all of them, a core each ----
+# ---- all jobs, one core each ----
 
 
 def show(ppl):
@@ -277,7 +277,8 @@ class Progress:
         self.said = {}
 
     def left(self, running, waiting):
-        """Estimates the seconds until all runs have ended, each waiting run following the one that ends first; None if it is too early."""
+        """Estimates the seconds until all runs have ended, if a waiting run starts whenever another ends. Returns None
+        while no run has progressed far enough for an estimate."""
         trainings = [job for job in running if job.share() > 0.02]
         took = self.took + [job.elapsed() / job.share() for job in trainings]
         if not took:
@@ -336,8 +337,9 @@ def stop(jobs):
 
 
 def run_all(runs, cores, signals):
-    """Runs the jobs in order, as many at a time as there are cores, each followed by its follow_up. Jobs that would be left over for a last
-    round share the cores with the round before it: three runs on two cores end sooner side by side than one after two."""
+    """Runs the jobs in order, one per core at a time, each followed by its follow_up. If the last round would not use
+    every core, its jobs run together with the round before: on two cores, three runs end sooner side by side than two
+    runs followed by a third."""
     waiting, running = deque(runs), []
     left_over = len(runs) % cores
     progress = Progress(len(runs))
@@ -619,7 +621,8 @@ def guarded(program, work, stopped="stopped"):
 
 
 def demo_of_task(task, model, demo_of):
-    """The main() of demo_TASK.py, whose demo_of(options, signals) trains `model` without and with dropout."""
+    """Parses the command line of demo_TASK.py, runs demo_of(options, signals), which trains `model` without and with
+    dropout, and returns the exit status."""
     parser = argparse.ArgumentParser(description=f"Trains {model} without and with dropout, and compares.", allow_abbrev=False)
     parser.add_argument("--plstm", default="build/plstm", metavar="PATH", help="the program (default build/plstm)")
     parser.add_argument("--out", default=f"build/demo-{task}", metavar="DIR",
@@ -650,8 +653,8 @@ def write_builtin(options, name, *words):
 
 
 def check_below(records, most, claim):
-    """Prints each seed's test perplexities at the best epoch. Returns a sentence for each seed in which dropout's perplexity is not below
-    `most` times the other."""
+    """Prints each seed's test perplexities at the best epoch. Returns a sentence for each seed in which
+    the perplexity with dropout is not below `most` times that without."""
     broken, by_seed = [], {}
     for r in records:
         by_seed.setdefault(r["seed"], {})[r["sites"]] = r["best_epoch_test_ppl"]

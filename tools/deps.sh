@@ -58,8 +58,8 @@ missing() {
     done
 }
 
-# Prints the first alternative of each entry that apt knows. An entry that apt does not know is printed unchanged, so that apt's error
-# names it.
+# Prints, for each entry, the first alternative that apt's package lists have. If they have none, it prints the first
+# alternative, so that apt's error names it.
 available() {
     for entry; do
         chosen=

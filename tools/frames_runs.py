@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Trains the speech models of RESULTS.md on the spoken digits: settings tuned on valid, three seeds without and with dropout, other
-values of keep, and speakers that training does not have.
+"""Trains the speech models of RESULTS.md on the spoken digits: settings tuned on valid, three seeds without and with
+dropout, other values of keep, and a test on speakers who are not in the training data.
 
     frames_runs.py DATA UNSEEN [--plstm PATH] [--work DIR] [--out DIR] [--jobs N] [--only NAME ...] [--list]
 
@@ -44,7 +44,7 @@ for keep in CURVE:
 
 
 class Speech(Pipeline):
-    """Train, score."""
+    """Trains a model, then scores it."""
 
     def __init__(self, options, name):
         super().__init__(options, name)

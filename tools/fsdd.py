@@ -184,7 +184,7 @@ def recording(path):
 
 
 def splits_of(files, how):
-    """{split: [file]}"""
+    """Returns {split: [file]}."""
     speakers = sorted({NAME.fullmatch(name)[2] for name in files})
     if how == "speakers" and len(speakers) < 3:
         raise Failure(f"--split speakers needs at least three speakers; the recordings have {len(speakers)}")

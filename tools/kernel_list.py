@@ -24,8 +24,8 @@ class Variant(NamedTuple):
 
     @property
     def trains_in(self):
-        """The precisions in which a training with this variant is informative: for a stepwise variant all, since cuBLAS computes in
-        each."""
+        """Returns the precisions in which a training with this variant is informative. For a stepwise variant these are
+        all, since cuBLAS computes in each."""
         return self.precisions if self.persistent else PRECISIONS[::-1]
 
 

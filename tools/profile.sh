@@ -118,7 +118,7 @@ kept() {
         exit 1
     fi
 }
-# The same with the output in a file.
+# Runs a command like kept, with its standard output in a file of the folder.
 written() {
     local file=$1
     shift

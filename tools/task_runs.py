@@ -75,7 +75,7 @@ def override(options, more):
 
 
 def has_epoch(path):
-    """Whether a log has a complete epoch."""
+    """Returns whether a log has a complete epoch."""
     with open(path, encoding="utf-8") as f:
         return any('"event":"epoch"' in line for line in f)
 

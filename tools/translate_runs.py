@@ -23,7 +23,7 @@ import bleu
 from demo import Log, show, write_whole
 from task_runs import Pipeline, has_epoch, main_of, parser_of, run_all
 
-# {name: options beside preset translate}, in the order of training. `none` is the plain LSTM; KEEP is the keep of the dropout model
+# {name: options in addition to preset translate}, in the order of training. `none` is the plain LSTM; KEEP is the keep of the dropout model
 # compared with it, and the other values make the curve. Words that occur fewer than MIN_COUNT times are <unk>, since the softmax is most
 # of the work on a CPU.
 SEEDS, KEEP, MIN_COUNT = (1, 2, 3), 0.8, 3

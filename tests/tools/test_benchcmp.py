@@ -1,4 +1,4 @@
-"""Tests tools/benchcmp.py on files made here (none has a measurement): verdicts by intervals, names, formats, exit statuses."""
+"""Tests tools/benchcmp.py on files made here, none of which has a measurement: verdicts by intervals, names, formats, exit statuses."""
 import json
 import os
 import subprocess
@@ -25,7 +25,7 @@ def failed(name, message):
 
 
 def compare(a, b, *options, context_a=None, context_b=None):
-    """(status, standard output, standard error)"""
+    """Returns (status, standard output, standard error)."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in ("a.json", "b.json")]
         for path, found, context in zip(paths, (a, b), (context_a, context_b)):
@@ -37,7 +37,7 @@ def compare(a, b, *options, context_a=None, context_b=None):
 
 
 def verdicts(text):
-    """{row: verdict} of a table"""
+    """Returns {row: verdict} of a table."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
     return {line[0]: line[-1] for line in cells if line[0] not in ("row", ":--")}
 
@@ -106,7 +106,7 @@ def test_l2_flushed_is_a_line_of_its_own():
 
 
 def test_quantiles_where_there_is_no_interval():
-    """torch_peer.py's rows: 200 samples narrow the median, 3 do not."""
+    """Rows as torch_peer.py writes them: 2000 samples narrow the interval of the median, 3 do not."""
     wide = {"p10_us": 90, "p90_us": 110}
     few, many = {"name": "r", "median_us": 100, "samples": 3, **wide}, {"name": "r", "median_us": 100, "samples": 2000, **wide}
     assert verdicts(compare([many], [many])[1]) == {"r": "same"}

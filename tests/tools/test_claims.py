@@ -39,7 +39,7 @@ def test_reach_halves_at_every_step():
 def test_every_word_costs_the_same():
     lines = claims("distance")
     assert sum(line["words"] for line in lines) > 500, lines
-    # The reader who knows the generator is better over all words, though not for each.
+    # A reader who knows the generator predicts better on average, though not every single word.
     assert 0 < sum(line["best_nats"] for line in lines) < 0.8 * sum(line["nats"] for line in lines), lines
     for line in lines:
         # The output has nine digits, whose rounding is smaller than a float32's rounding of the logarithm.

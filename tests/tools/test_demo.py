@@ -13,8 +13,9 @@ import tap  # noqa: E402
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", "tools", "demo.py")
 
-# FAKE has the test perplexities of none, its best epoch, nonrecurrent, all and best possible; FAKE_FAIL names sites that fail,
-# FAKE_SLEEP sites that hang, and each process writes its id to the folder FAKE_PIDS.
+# Environment variables control the fake plstm. FAKE has the test perplexities of none, its best epoch, nonrecurrent, all
+# and best possible; the run with the sites FAKE_FAIL fails, and that with FAKE_SLEEP hangs. Each process creates a file in
+# the folder FAKE_PIDS whose name is its process id.
 FAKE = """#!PYTHON
 import json, os, sys, time
 args = dict(zip(sys.argv[2::2], sys.argv[3::2])) if sys.argv[1] != "data" else {}

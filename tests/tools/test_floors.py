@@ -1,5 +1,5 @@
 """Tests the layers of the tree: an #include points down, from bench and tests to host, from a layer of host to a lower one, and to
-kernels. No two modules of a layer include each other, directly or through a cycle."""
+kernels. No two modules of host include each other, directly or through others."""
 import os
 import re
 import subprocess
@@ -44,7 +44,7 @@ def module_of(path):
 
 
 def graph(texts):
-    """{path: [paths that it includes]} of the files in `texts`."""
+    """Returns {path: [paths that it includes]} of the files in `texts`."""
     return {path: [name for name in includes(text, path, texts) if name in texts] for path, text in texts.items()}
 
 
@@ -55,7 +55,7 @@ def upward(texts):
 
 
 def circles(texts):
-    """Returns the pairs of host modules that reach each other."""
+    """Returns the pairs of host modules that include each other, directly or through others."""
     edges = {}
     for path, names in graph(texts).items():
         if path.startswith("host/"):
@@ -74,7 +74,7 @@ def circles(texts):
 
 
 def unknown(texts):
-    """Returns the host files that are in no layer or include a file of the tree that is in none."""
+    """Returns the host files that are in no layer."""
     return [path for path in texts if path.startswith("host/") and floor_of(path) is None]
 
 
@@ -146,7 +146,7 @@ def test_the_makefile_is_readable():
 
 
 def test_make_refuses_another_value():
-    """Before it writes or runs anything."""
+    """make stops before it writes or runs anything."""
     with tempfile.TemporaryDirectory() as build:
         for given, code in (("CUDA=2", 2), ("CUDA=", 2), ("EMU=yes", 2), ("CUDA=0", 0)):
             done = subprocess.run(["make", "-n", "-C", ROOT, f"BUILD={build}/made", given, "CC=gcc", "print-config"],

@@ -73,7 +73,7 @@ class Tree:
         os.chmod(path, 0o755)
 
     def run(self, *arguments, path=True, **more):
-        """(status, standard output and error)"""
+        """Returns (status, standard output and error)."""
         environment = {k: v for k, v in os.environ.items() if k not in ("OUT", "PLSTM", "PLSTM_TEST_CASE")}
         environment.update(more)
         if path:
@@ -122,8 +122,9 @@ def test_the_calls_have_their_order_and_time():
         for word in ("--kernel cluster --precision bf16", "--max-steps 20", "rows-mma-1500", "cudnn-650", "--filter",
                      "--constants=", "--test"):
             assert word in first, word
-        # There is one process for each variant and H, and one for cuDNN.
-        rows = 3 * (len(kernel_list.variants()) + 1) + 2  # and cuBLASLt's fastest, and mma's other exchange at two H
+        # At each H there is one process for each variant, one for cuBLASLt's fastest algorithms and one for cuDNN; at two
+        # H there is one for mma's other exchange. The pattern skips the names of cuDNN's variants, which have a hyphen.
+        rows = 3 * (len(kernel_list.variants()) + 1) + 2
         assert len(re.findall(r"--variants=[a-z0-9_]+ ", first)) == rows and first.count("--variants=cudnn-") == 3, first
         assert "--tool memcheck" not in first
 

@@ -45,7 +45,7 @@ class Tree:
             json.dump(value, f)
 
     def section(self, make):
-        """(text, {figure: script})"""
+        """Returns (text, {figure: script})."""
         figures = {}
         return make(Data(self.root), figures), figures
 
@@ -59,7 +59,7 @@ class Tree:
 
 
 def rows(text):
-    """{(first three cells): {heading: cell}} of every table in the text."""
+    """Returns {(first three cells): {heading: cell}} of every table in the text."""
     found, headings = {}, None
     for line in text.splitlines():
         cells = [c.strip() for c in line.strip().strip("|").split("|")] if line.startswith("| ") else None
@@ -75,11 +75,14 @@ def rows(text):
 def test_variants_by_hand():
     text, _ = Tree().section(variants.variants)
     row = rows(text)["`reg`", "H 650, B 20, T 35", "f32"]
-    want = {"forward, us/step": "2.73", "backward, us/step": "3.41", "both, us/step": "6.14",  # (8 + 2.5 * 35) / 35, times 1.25, sum
-            "predicted, us/step": "2.40 + 3.10", "speed-up on cuBLAS graph": "2.23",  # 2.25 * (3 + 6 * 35) / 35 over it
-            "of floor": "65 %",  # (35 * 0.65 + 8 * 35 * 20 * 650**2 / 50e6) us a pass, over it
-            "whole layer, us/step": "8.14",  # and 2
-            "speed-up on best cuDNN": "2.46", "noise": "0.4 %"}  # 8 * 2.5 over that
+    # forward is (8 + 2.5 * 35) / 35, backward 1.25 times that, both their sum. The cuBLAS graph takes
+    # 2.25 * (3 + 6 * 35) / 35. The floor of a pass is 35 * 0.65 + 8 * 35 * 20 * 650**2 / 50e6 us. A whole layer takes 2
+    # more than both, and cuDNN's fastest call 8 * 2.5.
+    want = {"forward, us/step": "2.73", "backward, us/step": "3.41", "both, us/step": "6.14",
+            "predicted, us/step": "2.40 + 3.10", "speed-up on cuBLAS graph": "2.23",
+            "of floor": "65 %",
+            "whole layer, us/step": "8.14",
+            "speed-up on best cuDNN": "2.46", "noise": "0.4 %"}
     assert {key: row[key] for key in want} == want, row
     assert "SYNTHETIC" in row["hardware"] and "sample/variants.json" in row["data"]
     assert "predictions.jsonl" in text.split("`cluster`")[1].splitlines()[0]
@@ -90,8 +93,8 @@ def test_variants_by_hand():
 
 
 def test_a_measurement_on_any_device_suffices():
-    """A board is the device whose name is part of its own: an "NVIDIA H100 80GB HBM3" is an H100, and what it measured is not missing for
-    an H200."""
+    """A board counts as the device whose name its own name contains: an "NVIDIA H100 80GB HBM3" is an H100. What was
+    measured on it is not listed as missing for an H200."""
     tree = Tree()
     with open(tree.path("model", "predictions.jsonl"), encoding="utf-8") as f:
         lines = [json.loads(line) for line in f]
@@ -101,7 +104,8 @@ def test_a_measurement_on_any_device_suffices():
                 f.write(json.dumps({**line, "device": name,
                                     **({"model_us_per_step": line["model_us_per_step"] * slower}
                                        if "refused" not in line else {})}) + "\n")
-    assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2  # one of another board, and one not yet measured
+    # One row is of the sample's board, which is no H100, and one says "not yet measured".
+    assert tree.section(variants.variants)[0].count("| `reg` | H 650, B 20, T 35 |") == 2
     tree.edit("machine.json", lambda value: value.update(hardware="NVIDIA H100 80GB HBM3"))
     text = tree.section(variants.variants)[0]
     found = rows(text)

@@ -48,7 +48,9 @@ def test_machine_code_of_a_kepler():
         code = sass[name]
         loop = machine_code.time_loop(code)
         counts = machine_code.opcode_counts([code.instructions[i] for i in sorted(loop.body)])
-        # By the source: 2 products of 4 in registers and 1 streamed, minus the first product of each; x, h and two polls.
+        # A step of the source has three dot products of 4, two with weights in registers and one with streamed weights. The
+        # first term of each is a multiplication, which leaves 9 FFMA. Four LDG.32 read x, h and, at two places, the
+        # polled word.
         assert (counts["LDG.128"], counts["LDG.32"], counts["LDS.128"], counts["FFMA"]) == (loads, 4, 3, 9), (name, counts)
         assert counts["STS"] == 1 and counts["BAR"] == 3 and "SHFL" not in counts and "LDL" not in counts, counts
         whole = machine_code.opcode_counts(code.instructions)

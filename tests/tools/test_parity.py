@@ -32,7 +32,7 @@ def test_interval():
     mean, half = parity.interval([1, 2, 3, 4, 5])
     assert mean == 3 and abs(half - 2.776 * 2.5 ** 0.5 / 5 ** 0.5) < 1e-12
     assert parity.interval([2, 2])[1] == 0
-    # beyond the table its last value is used, which is wider
+    # Beyond the table its last value is used, which gives a wider interval.
     assert abs(parity.interval([0, 1] * 50)[1] - 2.042 * (25 / 99) ** 0.5 / 10) < 1e-12
 
 
@@ -42,7 +42,8 @@ def test_intervals_inside_and_outside():
     assert inside and "3 seeds: +0.100 % +- 0.000 %" in text, text
     text, inside = parity.compare(runs, ["bf16"], 0.05)
     assert not inside and "NOT inside" in text
-    text, inside = parity.compare(runs, ["bf16", "tf32"], 0.5)  # over the seeds that all precisions have; one failing precision is enough
+    # Only the seeds that all precisions have are compared, and one failing precision is enough.
+    text, inside = parity.compare(runs, ["bf16", "tf32"], 0.5)
     assert not inside and "2 seeds" in text and "3 seeds" not in text, text
     try:
         parity.compare({"f32": {1: 100.0}, "bf16": {1: 100.0}}, ["bf16"], 0.5)

@@ -29,7 +29,7 @@ def sample(name):
 
 
 def table(rows):
-    """[{heading: cell}]"""
+    """Returns [{heading: cell}]."""
     return [dict(zip(rows[0], map(str, row))) for row in rows[1:]]
 
 
@@ -78,7 +78,7 @@ def test_ncu_raw_page():
     first, second = table(profile_read.ncu_table([text]))
     want = {"kernel": "fwd_sample<(int)4>", "grid": "130x1x1", "block": "256x1x1", "launches": "2", "us": "100", "clock_mhz": "1970",
             "dram_pct": "13", "registers": "190", "shared_dynamic": "26000", "sm_pct": "",
-            # 1000 + 2000 + 2 * 591.5e6, over 3e6 bytes, over 100 us
+            # FLOP are 1000 + 2000 + 2 * 591.5e6; they are divided by 3e6 bytes and by 100 us
             "flop": "1.183e+09", "flop_per_byte": "394.334", "flop_per_s": "1.183e+13"}
     assert {key: first[key] for key in want} == want, first
     assert second["kernel"] == "bwd_sample" and second["dram_read"] == "" and second["flop"] == "1.183e+09" \

@@ -171,7 +171,7 @@ def test_the_report_needs_no_fresh_page():
 
 
 def chromium(folder, target, *options):
-    """(standard output, lines of the console)"""
+    """Returns (standard output, lines of the console)."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not program:
         raise tap.Skip("Chromium is not here; tools/deps.sh ci installs it")

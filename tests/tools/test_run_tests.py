@@ -145,7 +145,8 @@ def test_programs_get_the_build_folder():
 
 
 def ended(pid):
-    """Whether the process is gone or a zombie within 10 s: a signal is delivered when its target is scheduled, not when it is sent."""
+    """Returns whether the process is gone or a zombie within 10 s: a signal is delivered when its target is scheduled,
+    not when it is sent."""
     for _ in range(200):
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8") as f:

@@ -86,8 +86,9 @@ def test_compiled_kernels_have_the_instructions_of_the_litmus_texts():
 
 
 def cluster_faults(code):
-    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster. The loop must use asynchronous stores
-    of 16 bytes that an mbarrier counts, and no barrier wider than a block; forward it has no barrier of the block, backward it has one."""
+    """Returns one sentence per fault in the time loop of a kernel that exchanges inside a cluster. The loop must use
+    asynchronous stores of 16 bytes that an mbarrier counts, tensor cores, and no barrier wider than a block. It may have
+    no block barrier in the forward pass and at most one in the backward pass."""
     loop = machine_code.time_loop(code)
     if loop is None:
         return [f"{code.name}: no loop over the steps was found"]
@@ -113,7 +114,7 @@ def test_clusters_exchange_by_counted_stores():
         assert codes
         for code in codes:
             assert cluster_faults(code) == [], cluster_faults(code)
-    # The check can fail.
+    # Planted faults show that the check can fail.
     loop = machine_code.time_loop(code)
     for start, other in (("st.async", "st.shared"), ("mbarrier.arrive", "mbarrier.test"), ("mma.sync", "fma"),
                          ("cp.async", "barrier.cluster.arrive")):

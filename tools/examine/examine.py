@@ -49,7 +49,7 @@ def read(*path):
 
 
 def variants(root):
-    """{name: whether its kernels may keep weights on the chip, None if it is not persistent}, from variants.def and tiles.h."""
+    """Returns {name: whether its kernels may keep weights on the chip, None if it is not persistent}, from variants.def and tiles.h."""
     tiles = read(root, "kernels", "tiles.h").replace("\\\n", " ")
     found = {}
     for v in kernel_list.variants(root):
@@ -108,7 +108,7 @@ def struct_body(text, struct):
 
 
 def members(body):
-    """(type, name, whether it is a pointer) of each member."""
+    """Returns (type, name, whether it is a pointer) of each member."""
     for declaration in body.split(";"):
         if words := re.match(r"\s*(?:const\s+)?(?:struct\s+)?(\w+)\s+(.*)", declaration, re.DOTALL):
             for name in words.group(2).split(","):
@@ -127,8 +127,8 @@ def pointer_paths(headers, struct):
 
 
 def argument_names(root, struct):
-    """{byte: pointer member} of a struct that kernels take by value. The host compiler computes the offsets, with the emulator's headers in
-    place of the toolkit's; host and device have the same struct layout."""
+    """Returns {byte: pointer member} of a struct that kernels take by value. The host compiler computes the offsets,
+    with the emulator's headers in place of the toolkit's; host and device have the same struct layout."""
     texts = {suffix: "\n".join(read(f) for f in sorted(glob.glob(os.path.join(root, "kernels", "*" + suffix))))
              for suffix in (".h", ".cuh")}
     paths = pointer_paths(texts[".h"] + texts[".cuh"], struct)
@@ -259,7 +259,7 @@ def wide_immediates(code):
 
 
 def ptx_of(built, file):
-    """[Code] of a kernel file's PTX, or None if it was not compiled."""
+    """Returns [Code] of a kernel file's PTX, or None if it was not compiled."""
     path = os.path.join(built, file + ".ptx")
     return machine_code.parse_ptx(read(path)) if os.path.exists(path) else None
 

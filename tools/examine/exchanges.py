@@ -80,7 +80,7 @@ def named(root):
 
 
 def path_without(code, body, first, last, without):
-    """Whether a path inside the loop leads from one of `first` to one of `last` past none of `without`."""
+    """Returns whether a path inside the loop leads from one of `first` to one of `last` past none of `without`."""
     todo, seen = [s for i in first for s in code.successors(i)], set()
     while todo:
         i = todo.pop()

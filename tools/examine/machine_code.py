@@ -10,9 +10,9 @@ import re
 
 
 def plain_name(mangled):
-    """Returns the function's own name of an Itanium-mangled name, with its template arguments if they are integers. A lambda is named after
-    its function: f<2,1>::lambda, then f<2,1>::lambda2. Names that are not mangled, such as that of the device library's slow path of a
-    division, are returned unchanged."""
+    """Returns the function's own name from an Itanium-mangled one, with its template arguments if they are integers. A
+    lambda is named after its function: f<2,1>::lambda, then f<2,1>::lambda2. A name that is not mangled, such as that of
+    the device library's slow path of a division, is returned unchanged."""
     if (local := re.match(r"_Z(Z+)", mangled)) and (lambdas := re.findall(r"NK?Ul\w*?E(\d*)_", mangled)):
         number = int(lambdas[-1]) + 2 if lambdas[-1] else ""  # the mangled number of the second lambda is 0
         return f"{plain_name('_Z' + mangled[local.end():])}::lambda{number}"
@@ -45,8 +45,9 @@ REPORTED = ("registers", "spill_stores", "spill_loads", "stack", "shared")
 
 
 def parse_ptxas(text, arch):
-    """{kernel: {column of REPORTED: number}} for one architecture, from the output of `ptxas -v`. The report of a function that was not
-    inlined follows each kernel that calls it and counts as that kernel's, since the function runs in the same threads."""
+    """Returns {kernel: {column of REPORTED: number}} for one architecture, from the output of `ptxas -v`. The report of
+    a function that was not inlined follows each kernel that calls it and counts as that kernel's, since the function
+    runs in the same threads."""
     kernels, current = {}, None
     for line in text.splitlines():
         if m := re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line):
@@ -111,13 +112,13 @@ class Code:
 
 
 def ptx_strings(text):
-    """{label: text} of the names to which .loc lines refer."""
+    """Returns {label: text} of the names to which .loc lines refer."""
     return {label: bytes(map(int, re.findall(r"\d+", body.replace(".b8", "")))).split(b"\0")[0].decode()
             for label, body in re.findall(r"(\$L__info_string\d+):\s*\n((?:\s*\.b8 [^\n]*\n)+)", text)}
 
 
 def parse_ptx(text):
-    """[Code] of every kernel (.entry) in PTX compiled with -lineinfo; the text may be several modules, one after the other."""
+    """Returns [Code] of every kernel (.entry) in PTX compiled with -lineinfo; the text may be several modules, one after the other."""
     return [code for module in re.split(r"^(?=\.version\b)", text, flags=re.MULTILINE) for code in parse_module(module)]
 
 
@@ -194,8 +195,8 @@ ENDS = {"EXIT", "RET", "BRA", "JMP", "BRX", "JMX", "BRK", "CONT", "BSYNC"}
 
 
 def parse_sass(text, functions=None):
-    """[Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions is {(file, line): name} from ptx_functions, since
-    the listing does not name the function of a line."""
+    """Returns [Code] of every kernel and function in a listing of `nvdisasm -c -gi`. functions is {(file, line): name}
+    from ptx_functions, since the listing does not name the function of a line."""
     functions = functions or {}
     codes, code, chain, fresh, barriers = [], None, (), False, {}
     for line in text.splitlines():
@@ -241,8 +242,8 @@ def parse_sass(text, functions=None):
 
 
 def ptx_functions(codes):
-    """{(file, line): function} for parse_sass, from the PTX of the same code: the names of inlined functions without template arguments,
-    since all instances of a function share its lines."""
+    """Returns {(file, line): function} for parse_sass, from the PTX of the same code: the names of inlined functions
+    without template arguments, since all instances of a function share its lines."""
     return {(os.path.basename(place.file), place.line): place.function.split("<")[0] for code in codes for instruction in code.instructions
             for place in instruction.chain[:-1] if place.function}
 
@@ -251,9 +252,10 @@ def ptx_functions(codes):
 
 
 def argument_origins(code):
-    """{instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointer arguments from which its address
-    may be computed. The search follows moves, sums and selects, but no products and shifts, which compute offsets and not pointers. An
-    empty set means that the address comes from elsewhere, such as memory."""
+    """Returns {instruction: {(argument, byte)}} for every load from device memory in a kernel's PTX: the pointer
+    arguments from which its address may be computed. The search follows moves, sums and selects, but no products and
+    shifts, which compute offsets and not pointers. An empty set means that the address comes from elsewhere, such as
+    memory."""
     writers = {}
     for instruction in code.instructions:
         if instruction.opcode.split(".")[0] not in ("st", "red", "bra", "brx", "bar", "barrier", "cp", "ret", "exit", "membar", "fence"):
@@ -349,7 +351,7 @@ def opcode_counts(instructions):
 
 
 def is_global_load(instruction):
-    """Whether the instruction reads device memory, including copies into shared memory; atomics are not loads."""
+    """Returns whether the instruction reads device memory, including copies into shared memory; atomics are not loads."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG"):
         return True
@@ -359,13 +361,13 @@ def is_global_load(instruction):
 
 
 def is_read_only_load(instruction):
-    """Whether the instruction loads through the read-only path, which may miss writes of the same launch."""
+    """Returns whether the instruction loads through the read-only path, which may miss writes of the same launch."""
     parts = instruction.opcode.split(".")
     return (parts[0] == "ld" and "nc" in parts) or (parts[0] == "LDG" and "CONSTANT" in parts)
 
 
 def is_local(instruction):
-    """Whether the instruction accesses local memory: a spill, or an array that is not in registers."""
+    """Returns whether the instruction accesses local memory: a spill, or an array that is not in registers."""
     parts = instruction.opcode.split(".")
     return parts[0] in ("LDL", "STL") or (parts[0] in ("ld", "st") and "local" in parts)
 
@@ -453,7 +455,8 @@ POLLS = ("load_poll", "load_acquire", "load_watch", "poll_relaxed")
 
 
 def is_poll(instruction):
-    """Whether the instruction is a poll of a spin loop: of device memory through dev_barrier.cuh's two wrappers, or of an mbarrier."""
+    """Returns whether the instruction is a poll of a spin loop: of device memory through dev_barrier.cuh's two
+    wrappers, or of an mbarrier."""
     parts = instruction.opcode.split(".")
     if parts[0] in ("mbarrier", "SYNCS"):
         return bool({"try_wait", "TRYWAIT"} & set(parts))

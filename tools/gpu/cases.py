@@ -15,20 +15,21 @@ ORDER = ((650, 35), (1500, 35), (200, 20))
 B = 20
 KNOWN = kernel_list.telling()
 BASELINE = KNOWN[0].name
-TUNED = BASELINE + "_tuned"  # with the fastest of cuBLASLt's algorithms
+TUNED = BASELINE + "_tuned"  # runs the fastest of cuBLASLt's algorithms
 BY_FLAGS = "mma_flag"  # mma with the exchange that its plans do not use
 # {variant: precisions to train in}
 VARIANTS = {v.name: v.trains_in for v in KNOWN}
 ON_CHIP = {v.name for v in KNOWN if v.persistent}
 TENSOR = [v.name for v in KNOWN if v.tensor][:2]  # call 2 has no time for more
 PREFLIGHT = "--hidden 200 --layers 2 --batch 20 --seq 20 --keep 0.5 --max-steps 20".split()
-# Largest relative difference of the first minibatch's nats and gradient norm from those of cublas in f32: what rounding accounts for.
+# Largest relative difference of the first minibatch's nats and gradient norm from those of cublas in f32 that rounding
+# can explain.
 NEAR = {"f32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 HEADLINES = r"^(lstm/(fwd|fwdbwd)/cudnn/f16/H:768|step/torch/(f32|bf16)|lstm/fwdbwd/cudnn/(f16|bf16)/H:(200|650|1500))/"
 TINY_TRAINING = "train --data synthetic --backend cuda --hidden 20 --layers 2 --batch 3 --seq 5 --keep 0.5 " \
     "--max-steps 4 --eval none".split()
 
-# ---- the same at tiny shapes, for the rehearsal on the emulated GPU ----
+# ---- tiny shapes, for the rehearsal on the emulated GPU ----
 
 TINY_PTB = "--hidden 8 --layers 1 --batch 4 --seq 5 --epochs 1".split()
 TINY_PROFILE = "H=8 B=2 T=3".split()
@@ -63,7 +64,7 @@ def ended(log):
 
 
 def variants_of(run):
-    """{variant: precisions} from the program's own list, in the order of VARIANTS with the others after them."""
+    """Returns {variant: precisions} from the program's own list, in the order of VARIANTS with the others after them."""
     said = None if run.dry else watched.output([run.plstm, "variants"], run.short)
     found = {}
     for line in (said or "").splitlines():
@@ -100,7 +101,8 @@ def preflight(run):
 
 
 def one_preflight(run, variant, precision, exact):
-    """Runs some training steps. Returns the first minibatch's (nats, gradient norm) if they are the reference for the others."""
+    """Runs some training steps. Returns the first minibatch's (nats, gradient norm) if this is the baseline in f32, with
+    which the other variants are compared, else None. `exact` is that result, or None before it is known."""
     name, log = f"{variant}-{precision}", run.file("raw", f"preflight-{variant}-{precision}.jsonl")
     shape = TINY_TRAINING[5:-2] if run.tiny else PREFLIGHT
     done = run.step(name, 2.4, run.short, [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape,
@@ -211,7 +213,7 @@ def tests(run):
 
 
 def failing_rows(run):
-    """[(name for a file, row)] of the failures: those of the preflight first, then those of rows."""
+    """Returns [(name for a file, row)] of the failures: those of the preflight first, then those of rows."""
     found = []
     for variant, why in run.bad.items():
         for precision, text in why.items():

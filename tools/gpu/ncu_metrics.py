@@ -73,7 +73,7 @@ def needs_hardware():
     return [name for name in LISTS["full"] if not name.startswith(OWN)]
 
 
-# ---- CUPTI's host library, which knows every chip up to its release and needs no driver ----
+# ---- CUPTI's host library, which supports every chip up to its release and needs no driver ----
 
 
 class Initialize(ctypes.Structure):
@@ -102,7 +102,7 @@ def cupti():
 
 
 def unknown_to_cupti(library, chip, names):
-    """Returns the names that are no metrics of this chip, or None if the library does not know the chip."""
+    """Returns the names that are not metrics of this chip, or None if the library does not support the chip."""
     start = Initialize(ctypes.sizeof(Initialize), None, 0, chip.upper().encode(), None, None)
     if library.cuptiProfilerHostInitialize(ctypes.byref(start)):
         return None
@@ -118,8 +118,8 @@ def unknown_to_cupti(library, chip, names):
 
 
 def unknown_to_ncu(ncu, chip, names):
-    """Returns the same by base name, which is what --query-metrics lists, or None if ncu is too old for the names of Hopper's tensor
-    metrics."""
+    """Returns the names that `ncu --query-metrics` does not list for this chip, compared by base name, which is all that
+    it prints. Returns None if ncu is too old for the names of Hopper's tensor metrics, or lists nothing."""
     version = subprocess.run([ncu, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120).stdout
     year = re.search(r"Version (\d{4})", version)
     if not year or int(year[1]) < OLDEST_NCU:
@@ -131,7 +131,7 @@ def unknown_to_ncu(ncu, chip, names):
 
 
 def check(chip):
-    """[(source, unknown names)] of the sources that are installed and know the chip."""
+    """Returns [(source, unknown names)] of the sources that are installed and support the chip."""
     found, library, ncu = [], cupti(), os.environ.get("NCU") or shutil.which("ncu")
     if library:
         found.append(("CUPTI", unknown_to_cupti(library, chip, needs_hardware())))

@@ -74,7 +74,7 @@ def number(text):
 
 
 def ncu_launches(text):
-    """[{heading: (text, value in base units or None)}] of one raw page; other output of the program or ncu is skipped."""
+    """Returns [{heading: (text, value in base units or None)}] of one raw page; other output of the program or ncu is skipped."""
     lines = text.splitlines()
     at = next((i for i, line in enumerate(lines) if line.startswith('"ID",')), None)
     if at is None or at + 2 >= len(lines):

@@ -98,7 +98,7 @@ def read_archive(path):
 
 
 def steps_of(files):
-    """[(stage, name, verdict, seconds)]"""
+    """Returns [(stage, name, verdict, seconds)]."""
     lines = files["steps.tsv"].decode().splitlines()
     return [(part[0], part[1], part[2], float(part[3])) for part in (line.split("\t") for line in lines)]
 

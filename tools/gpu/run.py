@@ -9,14 +9,14 @@ Call 1 (570 s), the most important stages first:
     rows         every variant at H 650, 1500 and 200, in a process for each variant and H; the whole step
     torch        PyTorch's headline cases: the shape with published times, the training step, nn.LSTM
     medium large Penn Treebank in bf16
-    constants    what this GPU costs per byte, multiplication, launch and wait
-    cudnn        cuDNN by its C API, standard and static, in a process of its own for each H
+    constants    the cost per byte, multiplication, launch and wait on this GPU
+    cudnn        cuDNN through its C API, standard and static, in a process of its own for each H
     tests        test_kernels, test_backend_cuda
 Call 2 (150 s), which may stop at any point:
     failed       the failures of call 1, again under compute-sanitizer
     sanitize     memcheck and racecheck of a tiny training
     precision    test_cuda_precision
-    parity       Penn Treebank, preset small, seeds 2 and 3, and what bf16 costs in perplexity
+    parity       Penn Treebank, preset small, seeds 2 and 3, and the cost of bf16 in perplexity
     profile      Nsight Compute on the variants on tensor cores
     fits         the recurrence over its length
 Call more is for a machine that is available for longer: the other rows, trainings, profiles and tests, compute-sanitizer over test_kernels.
@@ -69,7 +69,7 @@ class Dead(Exception):
 class Outcome:
     verdict: str  # ok, failed, timeout, part, no time, skipped
     status: object = 0
-    path: str = ""  # file of the output
+    path: str = ""  # the file with the output
 
     @property
     def ok(self):
@@ -93,7 +93,8 @@ class Run:
         self.stage = self.shown = ""
         self.packing = None
         self.tiny = os.environ.get("GPU_RUN_TINY") == "1"
-        # The limit of a step that only shows whether something works. The rehearsal shortens it, so that a planted hang is short.
+        # Seconds that a step may take if it only shows whether something works. The rehearsal sets fewer, so that a
+        # planted hang ends soon.
         self.short = float(os.environ.get("GPU_RUN_LIMIT", 15))
         self.bundle = "." if os.path.exists("bin/plstm") else "gpu-bundle" if os.path.exists("gpu-bundle/bin/plstm") else ""
         top = "build/gpu" if not self.bundle else self.bundle
@@ -257,7 +258,7 @@ class Run:
                 os.replace(log, self.file("raw", f"{self.stage}-{name}-failed.jsonl"))
 
     def hung(self, log):
-        """Whether a training reached its limit before its first step."""
+        """Returns whether a training reached its limit before its first step."""
         return not any(e.get("event") == "step" for e in cases.json_lines(log))
 
     def rows(self, name, H, seconds, limit, pattern, *options):
@@ -294,9 +295,10 @@ ALLOWED = re.compile(r"emulator|real GPU|make test-long|real cuBLASLt|no kernel 
 
 
 def test_program(run, program):
-    """Runs a test program under run_tests.py with REQUIRE_GPU=1. Only cases may be skipped whose reason is that they test the emulator,
-    belong to a long list or cannot run on a real GPU. The driver must have seen at least one launch; liblaunch_count.so counts them in
-    the program."""
+    """Runs a test program under run_tests.py with REQUIRE_GPU=1 and returns the exit status. A case may be skipped only
+    because it tests the emulator, belongs to a long list or cannot run on a real GPU (ALLOWED). At least one kernel or
+    graph must be launched on the GPU, unless all cases were skipped; liblaunch_count.so counts the launches in the
+    program."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # run_tests.py handles it: it prints its program's output and ends
     counts = f"{os.environ.get('TMPDIR', '/tmp')}/plstm-launches-{os.getpid()}"
     environment = {**os.environ, "REQUIRE_GPU": "1", "PLSTM": os.environ.get("PLSTM", run.plstm), "PLSTM_LAUNCHES": counts,

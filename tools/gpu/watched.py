@@ -65,7 +65,7 @@ class Child:
         return gone
 
     def wait_or_kill(self, limit):
-        """Whether the process ended with status 0 within the limit."""
+        """Returns whether the process ended with status 0 within the limit."""
         status = self.wait(limit)
         self.end()
         return status == 0

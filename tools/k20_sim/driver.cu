@@ -4,12 +4,18 @@
  *     driver T B H     the variable PLSTM_PLAN overrides the plan (host/plan/override.h)
  *
  * It is compiled once per kernel file, since the simulator takes 25 s to read a program of all
- * kernels, with -DSIM_FILE="fwd_reg.cu", -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1. If a file
- * runs the kernels of another one, -DSIM_ALSO names that. The program prints a line with SIM and a
- * JSON object: the plan, the shares of its weights that stay in registers and in shared memory, and
- * its predicted time; the largest error of the result against the loop in double, and that of the
- * loop in float; and the stamps, for each block a list of [computed, arrived, waits, met] per
- * barrier.
+ * kernels, with -DSIM_FILE="kernels/fwd_reg.cu", -DSIM_VARIANT=reg and -DSIM_BACKWARD=0 or 1. If a
+ * file runs the kernels of another one, -DSIM_ALSO names that file. The program prints the word SIM
+ * and a JSON object:
+ *
+ *     plan, in_registers, in_shared, predicted_us   the plan, the shares of its weights that stay in
+ *                                                   registers and in shared memory, and its
+ *                                                   predicted time of a step in us
+ *     error, loop_error                             the largest errors of the result and of the loop
+ *                                                   in float, both against the loop in double
+ *     fault                                         whether a barrier timed out
+ *     stamps                                        for each block and barrier, the clock at
+ *                                                   [computed, arrived, waits, met]
  *
  * The program calls the entry points that the variant's record (kernels/variants.c) would hold,
  * since a record itself refers to both passes' files. */
@@ -129,8 +135,9 @@ Saved forward_loops(const Problem &p)
     return w;
 }
 
-/* Returns the planner's launch. Sets *predicted to its predicted time of a step in us (for the
- * baseline: including its launches). */
+/* Returns the planner's launch, with zeroed scratch memory that is never freed. Sets *plan, unless
+ * this is the baseline, and *predicted to the predicted time of a step in us, which for the baseline
+ * includes its launches. */
 LstmLaunch launch_of(const LstmShape &shape, LstmPlan *plan, double *predicted)
 {
     LstmLaunch launch = {};

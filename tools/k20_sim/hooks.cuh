@@ -22,8 +22,8 @@ static __device__ __forceinline__ unsigned sim_clock(void)
     return now;
 }
 
-/* barrier: the number of barriers at which this block has arrived; the words were zero before the
- * launch. */
+/* Records the clock at a moment of a barrier. Barriers are counted from 1, since the words were zero
+ * before the launch. */
 static __device__ __forceinline__ void sim_stamp(unsigned barrier, int moment)
 {
     if (threadIdx.x == 0 && blockIdx.x < STAMP_BLOCKS && barrier < STAMP_STEPS)

@@ -28,8 +28,8 @@ template <bool TRANSPOSED, int SLICES>
 __global__ void __launch_bounds__(SGEMM_THREADS, 1) sgemm_rows(SgemmArgs a)
 {
     enum {
-        COLUMNS = SGEMM_THREADS / SLICES, /* each thread has 2, of half the rows */
-        DEPTH = SLICES * SGEMM_STEPS,     /* k that are staged at a time */
+        COLUMNS = SGEMM_THREADS / SLICES, /* a thread sums 2 of them, for half the rows */
+        DEPTH = SLICES * SGEMM_STEPS,     /* values of k that are staged at a time */
         PITCH = COLUMNS + 2,
         B_LOADS = DEPTH * COLUMNS / SGEMM_THREADS,
         A_LOADS = (DEPTH * SGEMM_ROWS + SGEMM_THREADS - 1) / SGEMM_THREADS,

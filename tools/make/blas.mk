@@ -1,5 +1,5 @@
-# The matrix products over all positions: computed by plstm's own tiles, which no library beat (RESULTS.md), or by a
-# library.
+# Selects what computes the matrix products over all positions: plstm's own tiles, which no library beat (RESULTS.md),
+# or a library.
 BLAS_FLAGS_own      :=
 BLAS_FLAGS_openblas := -DPLSTM_CBLAS
 BLAS_FLAGS_blis     := -DPLSTM_CBLAS -DPLSTM_CBLAS_BLIS

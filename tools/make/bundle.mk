@@ -1,6 +1,7 @@
-# bench_gpu, for the GPU and (tests/gpu/test_bench_gpu.py) for the emulator; profiling; and the bundle, the folder that
-# is copied to a machine with a GPU, where tools/gpu_run.sh takes everything from it. The bundle's programs are built
-# separately, for sm_90 and for a generic CPU; each contains every kernel, so the machine code is compressed.
+# Builds bench_gpu, for the GPU and, for tests/gpu/test_bench_gpu.py, for the emulator; the libraries for profiling; and
+# the bundle, a folder that is copied to a machine with a GPU, where it has everything that tools/gpu_run.sh needs. The
+# bundle's programs are built separately, for sm_90 and for a generic CPU; each contains every kernel, so the machine
+# code is compressed.
 
 GPU_BUNDLE ?= gpu-bundle
 GPU_BUILD  ?= build-gpu
@@ -21,8 +22,8 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
-# Built for the emulator. *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py, have three more
-# variants: one is wrong, one hangs and one ends the process.
+# bench_gpu for the emulator. The programs *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py,
+# have three more variants: one is wrong, one hangs and one ends the process.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
 PLANTED     := $(basename $(wildcard tests/support/planted_*.c))

@@ -1,5 +1,5 @@
-# The cuda backend, built from the same sources against each mode of the emulator, for tests, and with nvcc. EMU=1 makes
-# the plain emulated program build/plstm. HOST_TWICE, which differs with and without CUDA, is compiled once for each.
+# Builds the cuda backend from the same sources against each mode of the emulator, for tests, and with nvcc. With EMU=1
+# build/plstm is the plain emulated program. HOST_TWICE, which differs with and without CUDA, is compiled for both.
 # The program built with nvcc also starts on machines without a driver: the runtime is linked statically, and cuBLAS is
 # opened when it is needed, from the program's folder ($$ORIGIN), the toolkit or LD_LIBRARY_PATH.
 
@@ -13,7 +13,7 @@ TEST_HELP  := $(BUILD)/tests/support/plain_f32.o
 # Parts of test_kernels.
 KERNEL_SUITES := $(patsubst %.c,%.o,$(wildcard tests/gpu/suites/*.c))
 
-# Only NVTX's headers of the toolkit, so that no CUDA header shadows one of the emulator's.
+# Put only the toolkit's NVTX headers on the include path, so that no CUDA header shadows one of the emulator's.
 NVTX_DIR := $(firstword $(wildcard $(CUDA_ROOT)/include/nvtx3 /usr/local/cuda/include/nvtx3 /usr/include/nvtx3))
 ifneq ($(NVTX_DIR),)
 $(shell mkdir -p $(BUILD)/gen/nvtx && ln -sfn $(NVTX_DIR) $(BUILD)/gen/nvtx/nvtx3)

@@ -39,7 +39,7 @@ $(BUILD)/emu/$(1)/%.o: %.cpp $(BUILD)/gen/flags
 	$$(call emu_compile,$(CXX) -std=c++17,$$(EMU_HOST_$(1)),$(1))
 $(BUILD)/emu/$(1)/%.o: %.c $(BUILD)/gen/flags
 	$$(call emu_compile,$(CC) -std=c11,$$(EMU_HOST_$(1)),$(1))
-# A program of this mode, and its further dependencies.
+# Links a test program of this mode; the next rules name the further objects of some.
 $(BUILD)/emu/$(1)/test_emu_%: $(BUILD)/emu/$(1)/tests/emu/test_emu_%.o $(BUILD)/emu/$(1)/libemu.a
 	$$(call say,LINK,$$@)
 	$$(Q)$(CXX) $(EMU_HOST_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) $(EMU_LDLIBS) -o $$@
@@ -54,8 +54,8 @@ $(BUILD)/emu/$(1)/example: $(addprefix $(BUILD)/emu/$(1)/tests/emu/example/,main
 endef
 $(foreach mode,$(EMU_MODES),$(eval $(call EMU_RULES,$(mode))))
 
-# Every test of the emulator in the plain mode; the tests of faults that a kernel can have also under ASan and with the
-# race detector.
+# Every test of the emulator runs in the plain mode. The tests of faults that a kernel can have also run under ASan and
+# with the race detector.
 EMU_TESTS     := $(notdir $(basename $(wildcard tests/emu/test_emu_*.c*)))
 EMU_OF_KERNEL := $(addprefix test_emu_,faults runtime device)
 EMU_OF_ASAN   := $(EMU_OF_KERNEL) test_emu_cell
@@ -64,7 +64,7 @@ ifeq ($(SAN),)
 EMU_TEST_BIN  += $(addprefix $(BUILD)/emu/plain/,$(EMU_TESTS)) $(addprefix $(BUILD)/emu/race/,$(EMU_OF_KERNEL))
 endif
 
-# The results of the real toolkit's headers, if there is a toolkit; test_emu_numerics compares with them.
+# numerics_oracle computes with the real toolkit's headers, if there is a toolkit; test_emu_numerics compares with it.
 CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda))
 ifneq ($(wildcard $(CUDA_HOME)/include/curand_kernel.h),)
 $(BUILD)/emu/plain/test_emu_numerics: | $(BUILD)/emu/numerics_oracle

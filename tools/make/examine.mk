@@ -1,7 +1,7 @@
-# The machine code of the kernels, examined by tools/examine/examine.py and filed under profiles/: for a K20 compiled
-# with CUDA 11.8, the last toolkit that supports sm_35, and for sm_90 with the compiler of the program. If that
-# compiler's toolkit has no disassembler, 11.8's disassembler lists what 11.8 compiles for sm_90, since it cannot read
-# CUDA 13's files.
+# Examines the machine code of the kernels (tools/examine/examine.py) and files the results under profiles/. For a K20
+# the kernels are compiled with CUDA 11.8, the last toolkit that supports sm_35; for sm_90, with the compiler of the
+# program. If that compiler's toolkit has no disassembler, 11.8's disassembler lists what 11.8 compiles for sm_90, since
+# it cannot read CUDA 13's files.
 
 K20_CUDA  ?= $(firstword $(patsubst %/bin/nvcc,%,$(wildcard /usr/local/cuda-11.8/bin/nvcc)) \
     $(if $(wildcard /usr/lib/nvidia-cuda-toolkit/bin/nvcc),/usr))
@@ -14,7 +14,8 @@ OTHER_DIR := $(BUILD)/sm_90-by-11.8
 K20_HEADERS := $(if $(filter /usr,$(K20_CUDA)),$(K20_DIR)/include)
 K20_COMPILE  = PATH=$(K20_CUDA)/bin:$$PATH $(K20_NVCC) -ccbin $(K20_CXX) $(addprefix -isystem ,$(K20_HEADERS)) \
     -Wno-deprecated-gpu-targets
-# The variants that sm_35 can run; below, those that 11.8 compiles.
+# $(call VARIANT_FILES,CONDITION) lists the files of the variants whose fields in variants.def satisfy awk's CONDITION.
+# K20_FILES leaves out the variants that sm_35 cannot run, SASS_FILES below those that 11.8 cannot compile.
 VARIANT_FILES = $(foreach v,$(shell awk -F '[^A-Za-z0-9_]+' '/^[A-Z]/ && $(1) {print $$2}' kernels/variants.def),\
     kernels/fwd_$(v).cu kernels/bwd_$(v).cu)
 K20_FILES   := $(filter-out $(call VARIANT_FILES,$$3 > 35),$(wildcard kernels/*.cu))
@@ -29,7 +30,7 @@ $(OTHER_DIR)/%.o: %.cu $(BUILD)/gen/flags | $(K20_HEADERS)
 	$(call say,NVCC,$< (sm_90 by 11.8))
 	$(call compile_kernel,$(K20_COMPILE) -gencode arch=compute_90$(comma)code=sm_90)
 
-# The disassembler of the program's toolkit, or else 11.8's, with the build of its own compiler.
+# Without a disassembler in the program's toolkit, 11.8's disassembler lists the files that 11.8 compiled.
 OWN_NVDISASM := $(firstword $(wildcard $(CUDA_ROOT)/bin/nvdisasm))
 SASS_FILES  := $(filter-out $(call VARIANT_FILES,$$4 > 11080),$(wildcard kernels/*.cu))
 SASS_LISTED := $(if $(OWN_NVDISASM),,$(SASS_FILES:%.cu=$(OTHER_DIR)/%.o))

@@ -15,8 +15,8 @@ SIM_HOST     := $(SIM_PLANNER:%.c=$(SIM_DIR)/%.o)
 SIM_SOURCES  := tools/k20_sim/driver.cu tests/support/oracle.h tests/support/oracle_both.h \
     $(wildcard tools/k20_sim/*.cuh kernels/*.cuh kernels/*.h host/plan/*.h)
 
-# Of a kernel file $(1): its variant; the file whose kernels it runs, if they are not its own; and the options for its
-# hooks.
+# These depend on a kernel file $(1): its variant; the file whose kernels it runs, if they are not its own; and the
+# options for its hooks.
 sim_variant = $(patsubst fwd_%,%,$(patsubst bwd_%,%,$(1)))
 sim_also    = $(shell awk -F'[^A-Za-z0-9_]+' '/^PERSISTENT_PASS_OF/ {print $$3}' kernels/$(1).cu)
 sim_hooks   = $(if $(filter $(1),$(SIM_WAITING)),-include tools/k20_sim/hooks.cuh,-DSIM_BASELINE)

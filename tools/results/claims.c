@@ -2,9 +2,10 @@
  * (section 3 of the paper and its figure 3).
  *
  *     claims reach F.st [nonrecurrent|all|none]
- *         the gradient that survives k steps, also under another kind of masks
+ *         prints the share of a gradient that survives k steps, under the masks of the training or
+ *         those of the named kind
  *     claims distance F.st
- *         the cost of the word after a parenthesis, by the length of the parenthesis
+ *         prints the cost of the word after a parenthesis, by the length of the parenthesis
  *
  * F.st is a checkpoint of a training on the built-in corpus. The program prints JSON, one line per
  * point; profiles/README.md lists the runs. */
@@ -174,7 +175,8 @@ static void reach(const char *path, int sites_given)
 }
 
 /* ---- distance ----
- * valid and test are one stream each; the word after `)` depends on the state before `(`. */
+ * valid and test are scored as one stream each. The word after `)` depends on the state before `(`,
+ * so its cost is collected by the number of words inside the parentheses. */
 
 enum { DISTANCE_T = 200, DISTANCE_MOST = 1000 };
 

@@ -20,7 +20,8 @@ def centre(column, row):
 
 
 def masked(row_from, row_to):
-    """Whether dropout masks the connection: embedding to layer 1, layer 1 to layer 2, layer 2 to softmax, which are L+1 = 3 sites."""
+    """Returns whether dropout masks the connection: embedding to layer 1, layer 1 to layer 2, layer 2 to softmax, which
+    are L+1 = 3 sites."""
     return row_from != row_to and row_from >= 1
 
 

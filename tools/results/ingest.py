@@ -104,7 +104,7 @@ def json_lines(text):
 
 
 def parts(work):
-    """{name: bytes} of PARTS, in their order."""
+    """Returns {name: bytes} of PARTS, in their order."""
     there = sorted(os.listdir(work)) if os.path.isdir(work) else []
     return {name: read(os.path.join(work, name)) for part in PARTS for name in there if fnmatch.fnmatch(name, part)}
 
@@ -217,7 +217,7 @@ def training(text):
 
 
 def in_short(name):
-    """Whether a row is in the short table: whole steps, and the recurrence at the models' own lengths, as graph replays."""
+    """Returns whether a row is in the short table: whole steps, and the recurrence at the models' own lengths, as graph replays."""
     own = ("/H:200/B:20/T:20", "/H:650/B:20/T:35", "/H:1500/B:20/T:35", "/H:768/B:16/T:1024")
     return name.startswith(("step/", "lstm/")) and name.endswith(own)
 

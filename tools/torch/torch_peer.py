@@ -17,8 +17,9 @@ user's own copies; without a copy their rows are refused.
 Before a program is timed, its outputs and gradients are compared with float64. torch.profiler records the names of the kernels, so that the
 algorithm is known and not assumed. FILE is {"context": ..., "benchmarks": [rows]}. A row has the fields of bench_gpu: median_us,
 lo_us .. hi_us (95 % interval of the median), min_us, p10_us, p90_us, riqr, samples, us_per_step, words/s, FLOP/s, error, bound and a
-label with the reason why the measurement stopped, by the same rules (bench/measure.h); and kernels, [[name, launches, microseconds]]. A
-program that cannot run has an "error" that begins with "refused: ", a wrong result one that begins with "wrong: ", and neither has a time.
+label with the reason why the measurement stopped, by the same rules (bench/measure.h); and kernels, [[name, launches, microseconds]].
+Instead of a time, the row of a program that cannot run has an "error" that begins with "refused: ", and that of a program with a wrong
+result one that begins with "wrong: ".
 
 --tiny measures one tiny shape, on the CPU if there is no GPU, to test this program; such a file says "emulated": "yes" and is not filed.
 Exit status: 0 done, 1 nothing could be measured or something is wrong, 4 no GPU, 77 no PyTorch.
@@ -104,13 +105,13 @@ class Timer:
             self.torch.cuda.synchronize()
 
     def once(self, run):
-        """Microseconds."""
+        """Calls run() once and returns its time in microseconds."""
         if self.device != "cuda":
             before = time.perf_counter()
             run()
             return (time.perf_counter() - before) * 1e6
         before, after = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.torch.cuda._sleep(60000)  # some 30 us, as in bench_gpu: launches queue up behind it
+        self.torch.cuda._sleep(60000)  # about 30 us, as in bench_gpu, during which the launches queue up
         before.record()
         run()
         after.record()
@@ -118,7 +119,7 @@ class Timer:
         return before.elapsed_time(after) * 1e3
 
     def converge(self, run):
-        """Measures one pass, where run() makes one pass over each input set."""
+        """Returns the converged measurement of one pass; run() makes one pass over each input set."""
         for _ in range(3):
             run()
         self.wait()
@@ -145,7 +146,7 @@ class Timer:
         return self.converge(graph.replay)
 
     def kernels(self, program):
-        """[[name, launches, microseconds]] of one pass, the longest first."""
+        """Returns [[name, launches, microseconds]] of one pass, the longest first."""
         if self.device != "cuda":
             return []
         from torch.profiler import ProfilerActivity, profile

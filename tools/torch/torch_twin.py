@@ -3,11 +3,11 @@
 carried state. The tests (same loss, same gradients) and the benchmark compare plstm with it.
 
     torch_twin.py bench [--hidden H ...] [--threads 1,2]    prints a line of JSON, then a sample of words/s for each line of standard input
-    torch_twin.py --python PROGRAM ...                      does either with another Python, such as a virtual environment's
     torch_twin.py jobs FILE                                 runs the jobs of tests/host/test_torch.py: a JSON list, see JOBS below
+    torch_twin.py --python PROGRAM ...                      runs bench or jobs with another Python, such as a virtual environment's
 
-Initial weights and masks that are not given are computed here from the seed (SPEC 2 and 3), by code that is independent of the C code; so
-are the minibatches of a text (SPEC 4). The exit status is 77, with a message, if no Python on this machine has PyTorch.
+Initial weights and masks that are not given are computed here from the seed (SPEC 2 and 3), by code that is independent of the C code.
+The minibatches of a text (SPEC 4) are, too. The exit status is 77, with a message, if no Python on this machine has PyTorch.
 """
 import argparse
 import ctypes
@@ -126,7 +126,7 @@ def philox_words(seed, subsequence, n):
 
 
 def draw_weights(shapes, seed, init):
-    """{name: tensor} for (name, shape) pairs in SPEC 7's order."""
+    """Returns {name: tensor} for (name, shape) pairs in SPEC 7's order."""
     drawn = {}
     for k, (name, shape) in enumerate(shapes):
         words = philox_words(seed, (INIT_STREAM << 32) + k, math.prod(shape))

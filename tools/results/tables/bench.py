@@ -40,7 +40,8 @@ class Row:
 
     @property
     def noise(self):
-        """The interquartile range over the median; for rows without it, the distance of the 10 % and 90 % quantiles over the median."""
+        """Returns the interquartile range over the median or, for a row without it, the distance between the 10 % and 90 %
+        quantiles over the median."""
         low, high, relative = self.get("p10_us"), self.get("p90_us"), self.get("riqr")
         return relative if relative is not None or None in (low, high) or not self.us else (high - low) / self.us
 

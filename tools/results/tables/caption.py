@@ -8,7 +8,7 @@ TITLES = {"none": "no dropout", "dropout": "non-recurrent dropout", "ensemble": 
 
 
 def read(data):
-    """[(record, file)] of the finished repetitions, and of the settings that were tried."""
+    """Returns [(record, file)] of the finished repetitions, and of the settings that were tried."""
     found, tuned = [], []
     for file in data.find("*/caption.jsonl"):
         for record in data.lines(file):

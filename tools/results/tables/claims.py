@@ -18,7 +18,7 @@ def bin_name(first, last):
 # ---- the gradient that survives ----
 
 def networks(records):
-    """{(kind of dropout in training, masks of the measurement): records by number of steps}"""
+    """Returns {(kind of dropout in training, masks of the measurement): records by number of steps}."""
     found = {}
     for r in records:
         found.setdefault((r["trained"], r["masks"]), []).append(r)
@@ -68,7 +68,7 @@ def reach(data, figures):
 # ---- the cost of a word, by its distance from the word on which it depends ----
 
 def pooled(records, first, last, key):
-    """{seed: perplexity of the words whose distance is in the bin}, from records of all splits."""
+    """Returns {seed: perplexity of the words whose distance is in the bin}, from records of all splits."""
     seeds = {}
     for r in records:
         if first <= r["inside"] <= last:

@@ -7,8 +7,8 @@ from tables.text import link, number, share, table
 
 
 def cpu_speed(data, _figures):
-    """Tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread counts of PyTorch and one
-    load average."""
+    """Returns the tables from the files of tools/bench_cpu.py. Files from before the programs took turns have both thread
+    counts of PyTorch and only one load average."""
     text = ""
     benches = [(file, data.json(file)) for file in data.find("*/bench-cpu*.json")]
     # For each machine the build for its own CPU comes first.
@@ -57,7 +57,7 @@ PERF_GROUPS = (
 
 
 def cpu_profile(data, _figures):
-    """A table of the shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
+    """Returns a table of the shares of one thread's time, from lines of perf report such as `  6.02%  bench_cpu  [.] tile_20`."""
     rows = []
     for file in data.find("*/perf-H*.txt"):
         shares = dict.fromkeys((what for _, _, what in PERF_GROUPS), 0.0)
@@ -76,7 +76,7 @@ def cpu_profile(data, _figures):
 
 
 def emulator(data, _figures):
-    """A table of the rows of bench/bench_emu.cpp, from Google Benchmark's JSON of the plain and of the race build."""
+    """Returns a table of the rows of bench/bench_emu.cpp, from Google Benchmark's JSON of the plain and of the race build."""
     rows = []
     for file in data.find("*/bench-emu-*.json"):
         run = data.json(file)

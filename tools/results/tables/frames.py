@@ -12,7 +12,7 @@ SMALLER = "*/frames-2x128.jsonl"  # results of an earlier model of 128 units
 
 
 def read(data, pattern="*/frames.jsonl"):
-    """[(result, file)] of every finished run."""
+    """Returns [(result, file)] of every finished run."""
     found = []
     for file in data.find(pattern):
         for result in data.lines(file):
@@ -168,7 +168,7 @@ def frames(data, figures):
 
 
 def demo(data, figures):
-    """The table of the demo on the built-in utterances, with the generator's posterior as the best possible."""
+    """Returns the table of the demo on the built-in utterances, with the generator's posterior as the best possible."""
     del figures
     text = ""
     for file in data.find("*/demo-speech.jsonl"):

@@ -59,7 +59,8 @@ def cut_row(run):
 
 
 def further(cut, runs):
-    """Whether one of the runs of the same preset, seed, backend and precision is finished or has more epochs than the unfinished run."""
+    """Returns whether one of the runs of the same preset, seed, backend and precision is finished or has more epochs
+    than the unfinished run."""
     same = lambda run: (run.run["preset"], str(run.run.get("seed")), what_ran(run))
     return any(same(run) == same(cut) and (run.test or len(run.epochs) > len(cut.epochs)) for run in runs)
 
@@ -108,7 +109,7 @@ def ptb(data, figures):
 
 
 def ensembles(data, _figures):
-    """The table of ensembles: results of plstm ensemble beside the paper's table 1."""
+    """Returns the table of ensembles: results of plstm ensemble beside the paper's table 1."""
     ours = {}
     for file in data.find("*/ensemble-*.jsonl"):
         preset = file.split("/")[1].removeprefix("ensemble-").split("-")[0].removesuffix(".jsonl")

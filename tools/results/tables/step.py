@@ -28,7 +28,7 @@ def parts_of(machine, row):
     """Returns {part: us}, each measured alone, with the rest of the step, or None if a part was not measured. Kernels other than the
     layers' products and the recurrence are float32 in every precision; if they also round, that time is in the rest. A recurrence is
     float32 if its variant has no other precision."""
-    parts, variants = {}, (row.said("kernel") or "cublas").split("/")  # one of both directions, or FWD/BWD
+    parts, variants = {}, (row.said("kernel") or "cublas").split("/")  # one variant for both passes, or FWD/BWD
     ran = {FORWARD: variants[0], BACKWARD: variants[-1]}
     for part, terms in PARTS.items():
         parts[part] = 0.0

@@ -14,7 +14,7 @@ SMALLER = "*/translate-2x128.jsonl"  # results of an earlier model of 128 units
 
 
 def read(data, pattern="*/translate.jsonl"):
-    """[(result, file)] of every finished run."""
+    """Returns [(result, file)] of every finished run."""
     found = []
     for file in data.find(pattern):
         for result in data.lines(file):
@@ -103,7 +103,7 @@ def example(found):
 
 
 def demo(data, figures):
-    """The table of the demo on the built-in parallel corpus, whose best possible perplexity is known."""
+    """Returns the table of the demo on the built-in parallel corpus, whose best possible perplexity is known."""
     del figures
     text = ""
     for file in data.find("*/demo-translate.jsonl"):

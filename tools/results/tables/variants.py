@@ -20,7 +20,7 @@ def is_cudnn(variant):
 
 
 def is_peer(variant):
-    """Whether this is a library that computes a whole layer; only flashrnn-recurrence omits the input projection."""
+    """Returns whether this is a library that computes a whole layer; only flashrnn-recurrence omits the input projection."""
     return variant.startswith(("cudnn", "flashrnn", "haste"))
 
 
@@ -31,7 +31,7 @@ def padded(shape):
 
 
 def own_length(shape):
-    """Whether a shape is in the table: a preset at its own T, another model at any T. The other lengths are for the fit over T."""
+    """Returns whether a shape is in the table: a preset at its own T, another model at any T. The other lengths are for the fit over T."""
     H, B, _ = shape
     return shape in bench.PRESETS.values() or (H, B) not in [(p[0], p[1]) for p in bench.PRESETS.values()]
 
