@@ -22,8 +22,8 @@ namespace
 const int algorithm_numbers[] = {
     cudnn::CUDNN_RNN_ALGO_STANDARD, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC,
     cudnn::CUDNN_RNN_ALGO_PERSIST_DYNAMIC, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H};
-const int GATES =
-    4; // linear layers 0 to 3 read the input, 4 to 7 the hidden state; each i, f, g, o
+// Linear layers 0 to 3 read the input, 4 to 7 the hidden state; each four are i, f, g, o.
+const int GATES = 4;
 
 const cudnn::Api &api()
 {

@@ -1,4 +1,4 @@
-// gpu_layers: the kernels of a training step other than the recurrence, and its matrix products.
+// gpu_layers: the kernels of a training step besides the recurrence, and its matrix products.
 #include "gpu.h"
 
 #include <algorithm>
@@ -443,7 +443,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool g
     c->bytes = bytes_of(p.m * p.n) + bytes_of(p.m * p.k + p.k * p.n) / (bf16 ? 2 : 1);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
-        (void)b, (void)b16; // these own B
+        (void)b, (void)b16; // b and b16 own B
         Error why;
         if (gemm_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
         return cudaSuccess;

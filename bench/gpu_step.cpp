@@ -105,8 +105,8 @@ class Trainee
 
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
-    static std::map<std::string, WindowResult>
-        cpu_first; // {shape: the cost of the cpu backend's first minibatch}
+    // {shape: the result of the cpu backend's first minibatch}
+    static std::map<std::string, WindowResult> cpu_first;
     if (p == Precision::F16) throw Refused("--precision must be f32, tf32 or bf16, not 'f16'");
     Trainee trainee("cuda", w, lstm_precision_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
