@@ -40,7 +40,7 @@
 // "kernel=reg".
 //
 //   bench_gpu [--benchmark_filter=REGEX ...]   run the rows
-//   --h= --b= --t= --variants= --directions= --precision=   select rows, by lists with commas
+//   --h= --b= --t= --variants= --directions= --precision=   select rows: comma-separated lists
 //   --seconds=S --noise=N --throttle=SHARE     limits of a measurement: its time (1), the noise
 //                                              that ends it (0.005), the least share of the full
 //                                              clock (0.75)

@@ -260,7 +260,7 @@ double clock_mhz()
                                   : 0;
 }
 
-// Samples until the rule is met; `one` returns a sample and records its clock.
+// Takes samples until the rule is met; `one` returns a sample and records its clock.
 measure::Result until_done(const std::function<double()> &one)
 {
     const Stopwatch warming;
