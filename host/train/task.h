@@ -1,6 +1,6 @@
 /* task: what a network is trained for (language model, translation, ...). The trainer, the scorer
- * and the commands reach every task through this record and none by its name. A task is one file
- * under tasks/ and one line in tasks.c.
+ * and the commands that serve every task use this record and name no task. A task is one file under
+ * tasks/ and one line in tasks.c.
  *
  * Splits are numbered: 0 training, 1 valid, 2 and up tests. */
 #ifndef PLSTM_TASK_H
