@@ -19,7 +19,7 @@ struct Workload {
     double keep, init, clip;
     std::int64_t true_B = 0; // the batch before padding; 0 if the shape is not padded
 };
-// "H:650/B:20/T:35"
+// Returns the name of a shape in rows: "H:650/B:20/T:35".
 std::string shape_name(const Workload &w);
 
 // An empty list selects everything.
@@ -31,8 +31,8 @@ struct Axes {
 };
 
 // Returns whether `argument` is one of --h= --b= --t= --variants= --directions= --precision=, each
-// a list with commas, and if so stores it in *axes. Throws std::invalid_argument with a sentence if
-// the list is malformed.
+// a comma-separated list, and if so stores it in *axes. Throws std::invalid_argument with a
+// sentence if the list is malformed.
 bool take(Axes *axes, const std::string &argument);
 
 template <class T> bool wanted(const std::vector<T> &list, const T &value)
@@ -42,16 +42,16 @@ template <class T> bool wanted(const std::vector<T> &list, const T &value)
     return list.empty();
 }
 
-// The paper's models and the shape with published times, or those with the requested H, with the
-// requested B and T. Returns one workload per (H, B), whose T is the first of its lengths.
+// Returns the paper's models and the shape with published times, or those with the requested H,
+// with the requested B and T: one workload per (H, B), whose T is the first of its lengths.
 std::vector<Workload> workloads(const Axes &axes);
 
-// The lengths of a workload, its own T first: those whose slope separates the time of a step from
-// the fixed cost of a launch, or the requested ones.
+// Returns the lengths of a workload, its own T first: the requested ones, or those from whose slope
+// the time of a step follows without the fixed cost of a launch.
 std::vector<std::int64_t> lengths(const Axes &axes, const Workload &w);
 
-// The smallest shape that contains w with H a multiple of 128 and B a multiple of 8 (32 and 4 with
-// --tiny), as persistent kernels of other libraries require; w itself if it is such a shape.
+// Returns the smallest shape that contains w with H a multiple of 128 and B a multiple of 8 (32 and
+// 4 with --tiny), as persistent kernels of other libraries require; w itself if it is such a shape.
 Workload padded(const Axes &axes, const Workload &w);
 
 } // namespace axes

@@ -238,7 +238,7 @@ void list_rows(int threads)
     add_products("sgemm/square/n:" + std::to_string(square), "sgemm/square",
                  {{1, square, square, square, CblasNoTrans, CblasNoTrans}});
     for (const Workload &w : workloads) {
-        // it takes minutes, and nobody trains this way
+        // This row would take minutes, and nobody trains this way.
         if (threads < backend_threads() && w.H > 650) continue;
         add_products("sgemm/step/" + shape_name(w), "sgemm/step/" + shape_name(w), products(w));
         benchmark::RegisterBenchmark(("step/cpu/f32/" + shape_name(w) + suffix).c_str(), bench_step,

@@ -40,7 +40,7 @@
 // "kernel=reg".
 //
 //   bench_gpu [--benchmark_filter=REGEX ...]   run the rows
-//   --h= --b= --t= --variants= --directions= --precision=   select rows, by lists with commas
+//   --h= --b= --t= --variants= --directions= --precision=   select rows: comma-separated lists
 //   --seconds=S --noise=N --throttle=SHARE     limits of a measurement: its time (1), the noise
 //                                              that ends it (0.005), the least share of the full
 //                                              clock (0.75)
@@ -117,7 +117,7 @@ void skip(benchmark::State &state, const std::string &sentence)
     state.SkipWithError(sentence.c_str());
 }
 
-// Returns true, and marks the row, if the time of this run is over.
+// Returns true, and marks the row, if the budget of this run is spent.
 bool too_late(benchmark::State &state)
 {
     if (std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() < budget)
@@ -165,7 +165,7 @@ measure::Result time_cold(const Case &c)
     return converge([&] { graph->replay(); }, restore, true);
 }
 
-// Returns false if there is no time; the row then has the reason.
+// Sets the counters of a row. Returns false if there is no time; the row then has the reason.
 bool count(benchmark::State &state, const measure::Result &t, const char *prefix)
 {
     if (!t.samples) {
@@ -301,8 +301,8 @@ template <class... F> void list(const std::string &name, F &&...f)
         ->Unit(benchmark::kMicrosecond);
 }
 
-std::vector<std::function<void()>>
-    to_list; // in order; pointers into `rows` are valid once all rows are added
+// In order; pointers into `rows` are valid once all rows are added.
+std::vector<std::function<void()>> to_list;
 
 void add(const std::string &name, const Maker &make, bool eager)
 {
@@ -328,8 +328,8 @@ std::vector<const LstmVariant *> variants()
 // The precisions of the program; only cuDNN has f16.
 const Precision precisions[] = {Precision::F32, Precision::TF32, Precision::BF16};
 
-// Whether a variant has rows of that precision. A precision that it does not support has rows only
-// on request.
+// Returns whether a variant has rows of that precision. A precision that it does not support has
+// rows only on request.
 bool has_rows(const LstmVariant *v, Precision p)
 {
     return wanted(chosen.precisions, p) &&
@@ -459,8 +459,8 @@ void list_rows()
     static const std::vector<Workload> all = workloads(chosen);
     const std::string no_cudnn = cudnn_problem();
     for (const Workload &w : all) {
-        const bool is_model =
-            w.T < 1000; // the longer shapes are only compared with published times
+        // The longer shapes are only compared with published times.
+        const bool is_model = w.T < 1000;
         if (is_model) add_steps(w);
         add_recurrence(w);
         add_whole(w);
@@ -570,7 +570,7 @@ std::string version(int number)
     return std::to_string(number / 1000) + "." + std::to_string(number / 10 % 100);
 }
 
-// Adds the context; without a device, nothing about it.
+// Adds the context; without a device, the context says nothing about one.
 void add_context(const std::string &ptxas)
 {
     const std::string commit = PLSTM_COMMIT;
@@ -595,7 +595,8 @@ void add_context(const std::string &ptxas)
 
 // ---- main ----
 
-// Writes each row to the file when it is done, so that a killed program leaves the rows before.
+// Writes each row to the file when it is done, so that a killed program leaves the rows that were
+// done.
 class RowByRow : public benchmark::JSONReporter
 {
   public:
@@ -622,7 +623,7 @@ int run(int argc, char **argv)
 {
     const char *constants_path = nullptr, *once_name = nullptr;
     std::string ptxas = argv[0];
-    ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // may not exist
+    ptxas = ptxas.substr(0, ptxas.rfind('/') + 1) + "ptxas.txt"; // the file may not exist
     bool listing = false, to_file = false;
     std::vector<char *> left = {argv[0]};
     for (int i = 1; i < argc; i++)
@@ -666,7 +667,7 @@ int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = EXIT_FAILED;
-    // line buffered, so that a killed program leaves its output
+    // Line buffering, so that a killed program leaves its output.
     std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12);
     blas_ensure_core(argv, stderr);
     try {

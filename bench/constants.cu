@@ -78,7 +78,7 @@ template <int TF32, int CHAINS>
 __global__ void __launch_bounds__(CONSTANTS_THREADS) mma_kernel(int rounds, float *out)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 800
-    const unsigned one = TF32 ? 0x3f800000u : 0x3f803f80u; /* 1, or twice 1 */
+    const unsigned one = TF32 ? 0x3f800000u : 0x3f803f80u; /* 1.0 in TF32, or two bfloat16 ones */
     const unsigned a[4] = {one, one, one, one}, b[2] = {one, one};
     float d[CHAINS][4] = {}, sum = 0.0f;
     for (int r = 0; r < rounds; r++) {
@@ -124,8 +124,8 @@ static __device__ bool wait_for(const unsigned *p, unsigned target)
     return true;
 }
 
-/* One counter for all blocks. Block barriers surround the one thread that communicates with other
- * blocks. */
+/* Has one counter for all blocks. Block barriers surround the one thread that communicates with
+ * other blocks. */
 static __device__ bool counter_barrier(unsigned *state, unsigned round)
 {
     __syncthreads();
@@ -138,8 +138,8 @@ static __device__ bool counter_barrier(unsigned *state, unsigned round)
     return __syncthreads_and(there);
 }
 
-/* One word per block, which only that block writes. Block 0 polls all of them, one per thread, and
- * then releases every block. */
+/* Has one word per block, which only that block writes. Block 0 polls all of them, one per thread,
+ * and then releases every block. */
 static __device__ bool flags_barrier(unsigned *state, unsigned round)
 {
     unsigned *flag = state + 2, *go = state + 1;
@@ -240,7 +240,7 @@ extern "C" cudaError_t constants_resident(int *blocks)
         error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, barrier_kernel<2>,
                                                               CONSTANTS_THREADS, 0);
     if (!error)
-        *blocks = sms * (each < 1 ? each : 1); /* one per SM, as for a kernel that fills the SM */
+        *blocks = sms * (each < 1 ? each : 1); /* one per SM, as for a kernel that fills it */
     return error;
 }
 
@@ -281,7 +281,7 @@ extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned 
 /* ---- clusters ---- */
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-/* check the first of this many rounds, since a check costs as much as a round */
+/* One round of this many is checked, since a check costs as much as a round. */
 enum { CHECKED = 16 };
 
 static __device__ void cluster_barrier()
@@ -373,7 +373,7 @@ __global__ void cluster_loads_kernel(int rounds, unsigned *errors)
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
 struct GatherPieces { /* two of each, used alternately */
-    uint4 *all, *own; /* own: the source of bulk copies, a part of all */
+    uint4 *all, *own; /* own: the source of bulk copies */
     Mbarrier *full;
 };
 
@@ -385,8 +385,8 @@ static __device__ void gather_carve(Smem sm, int words, GatherPieces *p)
 }
 #endif
 
-/* Two buffers without an acknowledgement: a block's part of the next round shows that it has read
- * this one. */
+/* Two buffers need no acknowledgement: the arrival of a block's part of the next round shows that
+ * it has read this one. */
 template <int KIND>
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
     gather_kernel(int rounds, int words, unsigned *errors)
@@ -395,7 +395,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     GatherPieces p;
     gather_carve(Smem(), words, &p);
     const unsigned rank = cluster_rank(), n = cluster_size(), i = threadIdx.x;
-    const unsigned part = (unsigned)words / 4 / n, bytes = (unsigned)words * 4; /* quads */
+    /* part is in units of 16 bytes */
+    const unsigned part = (unsigned)words / 4 / n, bytes = (unsigned)words * 4;
     if (i == 0) {
         mbarrier_init(&p.full[0], 1);
         mbarrier_init(&p.full[1], 1);
@@ -505,7 +506,7 @@ static LaunchShape cluster_shape(cudaStream_t stream, int clusters, int size, si
     return shape;
 }
 
-/* Allows a kernel that much shared memory and clusters of more than 8 blocks. */
+/* Allows a kernel `shared` bytes of shared memory per block and clusters of more than 8 blocks. */
 template <class... P> static cudaError_t allow(void (*kernel)(P...), size_t shared)
 {
     cudaError_t error =

@@ -1,6 +1,6 @@
 /* constants: kernels that measure the machine rather than a program: the cost of copies,
- * multiplications, launches and waits on this GPU. Each checks its results; bench_gpu times
- * them. */
+ * multiplications, launches and waits on this GPU. bench_gpu times them and checks their
+ * results. */
 #ifndef PLSTM_BENCH_CONSTANTS_H
 #define PLSTM_BENCH_CONSTANTS_H
 
@@ -14,8 +14,8 @@
 extern "C" {
 #endif
 
-/* All functions enqueue on the stream and return the error of the launch. Pointers are device
- * memory. */
+/* A function with a stream enqueues on it and returns the error of the launch; its pointers are
+ * device memory. errors must be zero before a run. */
 
 /* Launches an empty kernel, to measure the cost of a launch. */
 cudaError_t constants_empty(cudaStream_t stream);
@@ -27,7 +27,7 @@ typedef struct ClockSample {
 } ClockSample;
 cudaError_t constants_delay(cudaStream_t stream, unsigned cycles, ClockSample *out);
 
-/* to (n) = from (n), 16 bytes per thread; n must be a multiple of 4. */
+/* Copies from (n) to to (n), 16 bytes per thread at a time; n must be a multiple of 4. */
 cudaError_t constants_copy(cudaStream_t stream, int blocks, int64_t n, const float *from,
                            float *to);
 
@@ -40,7 +40,7 @@ cudaError_t constants_fma(cudaStream_t stream, int blocks, int rounds, float a, 
 /* Every warp of `blocks` blocks of CONSTANTS_THREADS threads runs rounds * CONSTANTS_CHAINS
  * tensor-core products of ones, from and to registers, into CONSTANTS_CHAINS accumulators of 16x8:
  * bfloat16 (16x16 by 16x8) or TF32 (16x8 by 8x8). Each thread writes one element of their sum to
- * out (blocks * CONSTANTS_THREADS). Needs sm_80; returns cudaErrorNotSupported below. */
+ * out (blocks * CONSTANTS_THREADS). Needs sm_80; returns cudaErrorNotSupported on older GPUs. */
 cudaError_t constants_mma(cudaStream_t stream, int tf32, int blocks, int rounds, float *out);
 
 /* One warp runs `rounds` products of bfloat16 ones into one accumulator, so that each waits for the
@@ -49,9 +49,9 @@ cudaError_t constants_mma_chain(cudaStream_t stream, int rounds, float *out);
 
 /* Runs `rounds` barriers of `blocks` resident blocks. Before each barrier a block writes its round
  * to its slot of `slots` (2,blocks), and after it checks its neighbour's slot; errors counts the
- * wrong values. state (2 + blocks) must be zero. kind 0: one counter, with an atomic add with
- * release to arrive and acquire loads to wait; 1: a flag per block, which block 0 gathers before it
- * releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh, whose waits
+ * wrong values. state (2 + blocks) must be zero. kind 0: one counter, to which blocks add after a
+ * fence and which they poll with acquire loads; 1: a flag per block, which block 0 gathers before
+ * it releases one word; 2: cooperative groups' grid.sync; 3: kernels/grid_barrier.cuh, whose waits
  * report to *fault. */
 enum { CONSTANTS_BARRIERS = 4 };
 cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rounds,
@@ -72,18 +72,19 @@ cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int
 cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned *flags, unsigned *payload,
                            unsigned *errors);
 
-/* The number of blocks of constants_barrier that can be resident at once. */
+/* Sets *blocks to how many blocks of constants_barrier can be resident at once, at most one per
+ * SM. */
 cudaError_t constants_resident(int *blocks);
 
 /* ---- clusters: need sm_90 ---- */
 
-/* The number of clusters of `size` blocks of CONSTANTS_THREADS threads that can be resident at
- * once, with `shared` bytes of dynamic shared memory per block. Call it before the other functions
- * with that size and those bytes. */
+/* Sets *clusters to how many clusters of `size` blocks of CONSTANTS_THREADS threads can be resident
+ * at once, with `shared` bytes of dynamic shared memory per block. Call it before the other
+ * functions with that size and those bytes. */
 cudaError_t constants_clusters(int *clusters, int size, size_t shared);
 
 /* Runs `rounds` barriers in each of `clusters` clusters of `size` blocks with `shared` bytes each.
- * Every 16th barrier is checked by a neighbour's word; errors counts the wrong words. */
+ * At every 16th barrier each block checks its neighbour's word; errors counts the wrong words. */
 cudaError_t constants_cluster_barrier(cudaStream_t stream, int clusters, int size, size_t shared,
                                       int rounds, unsigned *errors);
 
@@ -96,7 +97,7 @@ cudaError_t constants_cluster_hops(cudaStream_t stream, int size, int rounds, un
 cudaError_t constants_cluster_loads(cudaStream_t stream, int size, int rounds, unsigned *errors);
 
 /* Runs `rounds` all-gathers: each block of each cluster sends its part of `words` words to every
- * block of its cluster, including itself, and waits for the whole, by asynchronous stores of 16 or
+ * block of its cluster, including itself, and waits for all parts, by asynchronous stores of 16 or
  * of 4 bytes or by one bulk copy to each block. Every 16th round is checked. words must be a
  * multiple of 4 * size, and shared at least 16 * words + 64. */
 enum { GATHER_STORES, GATHER_WORDS, GATHER_BULK, GATHERS };

@@ -35,7 +35,7 @@ void use_tiny_shapes()
     tiny = true;
     V = 50, sets = 2, square = 64, step_seconds = 0;
     rule.least = 3, rule.noise = 1e9, rule.discarded = 3;
-    rule.seconds = 60; // so that three samples end it, however busy the machine is
+    rule.seconds = 60; // so that three samples end a measurement, however busy the machine is
 }
 
 Gpu gpu;
@@ -103,7 +103,7 @@ std::string Gpu::fault_seen()
 
 void Gpu::close()
 {
-    tuned_begin(Precision::F32); // frees the copies of the last row
+    tuned_begin(Precision::F32); // frees the copies that the last row made
     fault.reset(), workspace.reset(), state.reset(), flushed.reset();
     if (clock) cudaFreeHost(clock);
     if (before) cudaEventDestroy(before);
@@ -260,7 +260,7 @@ double clock_mhz()
                                   : 0;
 }
 
-// Samples until the rule is met; `one` returns a sample and records its clock.
+// Takes samples until the rule is met; `one` returns a sample and records its clock.
 measure::Result until_done(const std::function<double()> &one)
 {
     const Stopwatch warming;

@@ -1,5 +1,5 @@
-// gpu: shared by the parts of bench_gpu: the device, random inputs, the check of a result before it
-// is timed, and the converged measurement.
+// gpu: what the parts of bench_gpu share: the device, random inputs, the check of a result before
+// it is timed, and the converged measurement.
 #ifndef PLSTM_BENCH_GPU_H
 #define PLSTM_BENCH_GPU_H
 
@@ -120,7 +120,7 @@ struct Gpu {
     LstmContext context = {};
     DeviceFacts facts = {};
     std::unique_ptr<Device<FaultRecord>> fault;
-    // cuBLAS's recommendation for Hopper
+    // the size that cuBLAS recommends for Hopper
     static constexpr size_t workspace_bytes = size_t{32} << 20;
     std::unique_ptr<Device<char>> workspace, flushed;
     std::unique_ptr<Device<StepState>> state;
@@ -173,9 +173,9 @@ inline Dims of_units(const Workload &w) { return {{"t", 0}, {"b", w.B}, {"unit",
 inline Dims of_weights(const Workload &w) { return {{"gate", 4}, {"unit", w.H}, {"column", w.H}}; }
 inline Dims of_biases(const Workload &w) { return {{"gate", 4}, {"unit", w.H}}; }
 
-// The error of our result may be at most `times` that of the plain loop in the same precision, plus
-// 4 units in the last place of the largest value. The fault names the first wrong element, its
-// value, the number of wrong elements and the number of NaN among them.
+// Compares a result with the reference: its error may be at most `times` that of the plain loop in
+// the same precision, plus 4 units in the last place of the largest value. The fault names the
+// first wrong element, its value, the number of wrong elements and the number of NaN among them.
 Verdict compare(const char *what, std::vector<float> ours, const std::vector<double> &truth,
                 const std::vector<float> &plain, double times, const Dims &dims = {},
                 Precision stored = Precision::F32);
@@ -199,8 +199,8 @@ template <class T> Verdict same(const char *what, std::vector<T> ours, const std
 struct Case {
     int sets = 1;
     std::function<cudaError_t(int set)> run; // enqueues the pass
-    std::function<void(int set)>
-        restore; // restores the inputs that run overwrites, on the stream; may be empty
+    // restores the inputs that run overwrites, on the stream; may be empty
+    std::function<void(int set)> restore;
     std::function<void(int set)> poison;   // fills the outputs with NaN
     std::function<Verdict(int set)> check; // call after poison, restore and run
     Precision precision = Precision::F32;
@@ -209,9 +209,9 @@ struct Case {
     int64_t words = 0;           // targets of the whole minibatch
     std::string label;           // KEY=VALUE words for the row
     std::string plan;            // the variant's whole plan, for an error message; may be empty
-    // more KEY=VALUE words, known after a run; may be empty
+    // more KEY=VALUE words, which are known only after a run; may be empty
     std::function<std::string()> late_label;
-    bool peer = false; // another library, for which a failing capture is a result and no fault
+    bool peer = false; // another library, for which a failed capture is a result and not a fault
 };
 
 // Poisons and restores one set.
@@ -219,8 +219,8 @@ void prepare(const Case &c, int set);
 // Runs and checks every set.
 Verdict verdict_of(const Case &c);
 
-// Measures by `rule` the microseconds between two events around `pass`, which enqueues. `restore`
-// (may be empty) runs before each pass; with `flush` L2 is overwritten before each pass.
+// Measures by `rule` the microseconds between two events around `pass`, which enqueues work.
+// `restore` (may be empty) runs before each pass; with `flush` L2 is overwritten before each pass.
 measure::Result converge(const std::function<void()> &pass, const std::function<void()> &restore,
                          bool flush);
 // The same for work that the host waits for; `run` returns the microseconds that it took.
@@ -296,8 +296,8 @@ extern const LstmVariant mma_flag;
 
 // gpu_tuned.cpp: the tuned cublas (tuned_gemm.h), a variant that only the benchmark has.
 extern const LstmVariant cublas_tuned;
-// Call before a row of it, since its weights may be at the address of another row's. After a run,
-// tuned_label returns the choice for the row's first product.
+// Call before a row of cublas_tuned, since its weights may be at the address of another row's.
+// After a run, tuned_label returns the algorithm that was chosen for the row's first product.
 void tuned_begin(Precision p);
 std::string tuned_label();
 
@@ -306,13 +306,13 @@ std::string tuned_label();
 std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, Precision p,
                                  int layers, bool backward);
 
-// gpu_cudnn.cpp: the same by cuDNN; `algorithm` is an index into cudnn_algorithms.
-extern const std::vector<const char *>
-    cudnn_algorithms; // names of rows, "cudnn-standard" and so on
+// gpu_cudnn.cpp: the same work by cuDNN. cudnn_algorithms has the names of its rows,
+// "cudnn-standard" and so on; `algorithm` is an index into it.
+extern const std::vector<const char *> cudnn_algorithms;
 std::shared_ptr<Case> cudnn_case(size_t algorithm, const Workload &w, Precision p, int layers,
                                  bool backward);
-// The reason why cuDNN cannot be used, or an empty string; its version, or the reason why there is
-// none.
+// cudnn_problem returns the reason why cuDNN cannot be used, or an empty string; cudnn_description
+// returns its version, or that reason.
 std::string cudnn_problem();
 std::string cudnn_description();
 
@@ -329,8 +329,8 @@ struct Product {
     const char *name;
     bool ta, tb;
     int64_t m, n, k;
-    // The tensors whose rows of H each operand has: 'x' inputs, 'w' weights or their gradients,
-    // ' ' neither.
+    // Which tensors' rows of H elements each operand consists of: 'x' inputs, 'w' weights or their
+    // gradients, ' ' neither.
     char a, b, c;
     int64_t width; // H
 };

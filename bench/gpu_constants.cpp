@@ -191,7 +191,7 @@ measure::Result mma_rate(bool tf32)
     const measure::Result r = converge(
         [&] { CHECK(constants_mma(gpu.context.stream, tf32, blocks, rounds, out->get())); },
         nullptr, false);
-    for (float x : out->host()) // of each chain four elements, each `rounds` sums of k ones: exact
+    for (float x : out->host()) // exact: four elements per chain, each `rounds` sums of k ones
         if (x != 4.0f * CONSTANTS_CHAINS * (float)rounds * (float)k || spoil)
             fail("wrong: a sum of products of ones");
     const double warps = (double)blocks * CONSTANTS_THREADS / 32;
@@ -218,14 +218,14 @@ measure::Result slope(int few, int many, double per_round, const std::function<v
     const measure::Result more = converge([&] { run(many); }, nullptr, false);
     measure::Result r =
         in_terms(more, [&](double us) { return (us - less.median) / ((many - few) * per_round); });
-    // Either end may be anywhere in its own interval.
+    // Either time may be anywhere in its own interval.
     r.low = (more.low - less.high) / ((many - few) * per_round);
     r.high = (more.high - less.low) / ((many - few) * per_round);
     r.samples = std::min(less.samples, more.samples);
     return r;
 }
 
-// The slope in clocks of an SM.
+// Converts microseconds to clocks of an SM.
 measure::Result in_clocks(const measure::Result &r)
 {
     const double mhz = clock_of(r);
@@ -269,7 +269,7 @@ measure::Result gemm_rate_16(Precision p)
     const float one = 1, zero = 0;
     std::vector<float> a = drawn(1, n * n, 0.5), b = drawn(2, n * n, 0.5);
     const auto half = [&](std::vector<float> &from) {
-        oracle::round_all(&from, p); // exact in 16 bits from here on
+        oracle::round_all(&from, p); // the values are exact in 16 bits from here on
         std::vector<uint16_t> to(from.size());
         for (size_t i = 0; i < from.size(); i++) {
             const __half h = __float2half(from[i]);
@@ -280,7 +280,7 @@ measure::Result gemm_rate_16(Precision p)
     };
     auto a16 = half(a), b16 = half(b);
     auto out = device_alloc<float>(n * n);
-    const auto run = [&] { // column-major: row-major C = A B is C' = B' A'
+    const auto run = [&] { // cuBLAS is column-major: C = A B becomes C' = B' A'
         CHECK(cublasGemmEx(gpu.context.blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)n, (int)n, (int)n, &one,
                            b16->get(), type, (int)n, a16->get(), type, (int)n, &zero, out->get(),
                            CUDA_R_32F, (int)n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
@@ -344,7 +344,7 @@ measure::Result hop_cost()
     return r;
 }
 
-// Subtracts the time of the barriers from a time; either end may be anywhere in its own interval.
+// Subtracts the time of the barriers from a time; either may be anywhere in its own interval.
 measure::Result less(const measure::Result &all, const measure::Result &bare)
 {
     measure::Result r = in_terms(all, [&](double us) { return us - bare.median; });
@@ -352,8 +352,8 @@ measure::Result less(const measure::Result &all, const measure::Result &bare)
     return r;
 }
 
-// A round is: one block writes the words, a barrier, all blocks read them. The result is without
-// the barrier.
+// In a round one block writes the words, all blocks wait at a barrier, and all read the words. The
+// barrier is not part of the result.
 measure::Result broadcast_cost(int words, int blocks)
 {
     const int few = tiny ? 2 : 200, many = 10 * few;
@@ -440,7 +440,8 @@ measure::Result cluster_latency()
     return in_clocks(r);
 }
 
-// Of so many KB; a block's part is whole words of 16 bytes.
+// Returns the 4-byte words of `kilobytes` KB, rounded down so that a block's part is a multiple of
+// 16 bytes.
 int gather_words(int kilobytes, int size)
 {
     return kilobytes * (tiny ? 64 : 256) / (4 * size) * 4 * size;
@@ -478,7 +479,7 @@ measure::Result dsmem_rate()
     return r;
 }
 
-// The same as broadcast_cost by bulk copies, in which each cluster reads each word once.
+// Measures the same as broadcast_cost, by bulk copies, in which each cluster reads each word once.
 measure::Result broadcast_bulk_cost(int words, int size)
 {
     need_clusters();
@@ -494,8 +495,8 @@ measure::Result broadcast_bulk_cost(int words, int size)
                                            errors->get()));
         });
     };
-    static std::map<int, measure::Result>
-        bare; // {cluster size: the barriers alone}, which are the same for all words
+    // {cluster size: the barriers alone}, which do not depend on the words
+    static std::map<int, measure::Result> bare;
     if (!bare.count(size)) bare[size] = measured(0);
     const measure::Result r = less(measured(words), bare[size]);
     if (errors->host()[0] || spoil)
@@ -586,7 +587,7 @@ int constants(const char *path)
     for (int size : {8, 16})
         for (int kilobytes : {1, 4, 12})
             for (int kind : {GATHER_STORES, GATHER_BULK}) gather(kind, size, kilobytes);
-    // Clusters that plans have, and the stores that their kernels no longer make.
+    // The cluster sizes of plans, with stores of 4 bytes for comparison.
     gather(GATHER_WORDS, 8, 4);
     for (int size : {10, 13, 15})
         for (int kind : {GATHER_STORES, GATHER_WORDS}) gather(kind, size, 4);

@@ -22,8 +22,8 @@ namespace
 const int algorithm_numbers[] = {
     cudnn::CUDNN_RNN_ALGO_STANDARD, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC,
     cudnn::CUDNN_RNN_ALGO_PERSIST_DYNAMIC, cudnn::CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H};
-const int GATES =
-    4; // linear layers 0 to 3 read the input, 4 to 7 the hidden state; each i, f, g, o
+// Linear layers 0 to 3 read the input, 4 to 7 the hidden state; each four are i, f, g, o.
+const int GATES = 4;
 
 const cudnn::Api &api()
 {
@@ -33,7 +33,7 @@ const cudnn::Api &api()
     return *found;
 }
 
-// A call that the library does not support is refused; any other error is a fault.
+// Throws Refused if the library does not support the call; any other error is a fault.
 void check(int status, const char *call)
 {
     if (status == cudnn::CUDNN_STATUS_SUCCESS) return;
@@ -99,7 +99,7 @@ float load(const char *at, Precision p)
     return std::memcpy(&x, at, 4), x;
 }
 
-// The type of the tensors in memory.
+// Returns the type of the tensors in memory.
 Precision memory_of(Precision p) { return p == Precision::TF32 ? Precision::F32 : p; }
 
 std::vector<char> stored(const std::vector<float> &v, Precision p)

@@ -1,4 +1,4 @@
-// gpu_layers: the kernels of a training step other than the recurrence, and its matrix products.
+// gpu_layers: the kernels of a training step besides the recurrence, and its matrix products.
 #include "gpu.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace bench_gpu
 namespace
 {
 
-// Bytes of `words` floats or ids, 4 bytes each.
+// Returns the bytes of `words` floats or ids, 4 bytes each.
 double bytes_of(int64_t words) { return 4.0 * (double)words; }
 
 int64_t distinct(const std::vector<int32_t> &ids)
@@ -384,7 +384,7 @@ GemmRows product_rows(const Product &p, Precision precision)
 namespace
 {
 
-// `rows` rows of `width` numbers with zeros between them.
+// Returns `rows` rows of `width` numbers, `pitch` apart with zeros between them; pitch 0: no gaps.
 template <class T>
 std::vector<T> spread(const std::vector<T> &x, int64_t rows, int64_t width, int64_t pitch)
 {
@@ -397,8 +397,8 @@ std::vector<T> spread(const std::vector<T> &x, int64_t rows, int64_t width, int6
 
 } // namespace
 
-// A product as the cuda backend runs it (host/backend/gemm.h): by cuBLASLt with the library's
-// first suggestion, or with PLSTM_TUNE=1 the fastest; with the backend's gaps between rows, or
+// Runs a product as the cuda backend does (host/backend/gemm.h): by cuBLASLt with the library's
+// first suggestion, or with PLSTM_TUNE=1 its fastest; with the backend's gaps between rows, or
 // without gaps.
 std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool gaps)
 {
@@ -443,7 +443,7 @@ std::shared_ptr<Case> product_case(const Product &p, Precision precision, bool g
     c->bytes = bytes_of(p.m * p.n) + bytes_of(p.m * p.k + p.k * p.n) / (bf16 ? 2 : 1);
     c->poison = [out](int) { out->poison(); };
     c->run = [=](int s) {
-        (void)b, (void)b16; // these own B
+        (void)b, (void)b16; // b and b16 own B
         Error why;
         if (gemm_run(algorithm.get(), shape, A(s), B, out->get(), &why)) fail(why.text);
         return cudaSuccess;

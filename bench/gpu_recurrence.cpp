@@ -92,7 +92,8 @@ std::vector<R> backward(const Input &in, const oracle::Saved<float> &saved, Orac
 }
 
 // The oracle's results for input set 0 of a shape. Rows of one shape are adjacent, so all but the
-// first find them here. The results of a shorter length are the start of those of a longer one.
+// first reuse these results. The results of a shorter length are the start of those of a longer
+// one.
 struct Known {
     std::shared_ptr<oracle::Saved<double>> truth;
     std::map<OracleRound, std::shared_ptr<oracle::Saved<float>>> plain;
@@ -160,7 +161,8 @@ double recurrence_flops(const Workload &w)
     return 8.0 * (double)(w.T * w.B) * (double)w.H * (double)w.H;
 }
 
-// The weights, and the tensors that a pass reads and writes once: gates twice, h or dy, c.
+// Returns the bytes of the weights and of the tensors that a pass reads or writes once: gates
+// twice, h or dy, c.
 double recurrence_bytes(const Workload &w)
 {
     return 4.0 * (4.0 * (double)(w.H * w.H) +
@@ -341,7 +343,7 @@ std::shared_ptr<Case> forward_case(const LstmVariant *variant, const Workload &w
         Set &d = (*data)[(size_t)s];
         Verdict all;
         if (s > 0 && !spoil)
-            // only one set is compared with the loops; the others differ only in numbers
+            // only the first set is compared with the loops; the others differ only in their values
             return all;
         const oracle::Saved<double> &truth = truth_of((*data)[0].in);
         const oracle::Saved<float> &plain = plain_of((*data)[0].in, operand);

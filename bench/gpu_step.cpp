@@ -35,7 +35,7 @@ class Trainee
         ids = drawn_ids(99, windows * w.T * w.B + w.B);
         if (backend_find(backend, &ops, &e)) fail(e.text);
         const int code_open = model_open(&model, ops, &config, &e);
-        // The device cannot run it, or the kernel does not support this precision.
+        // The device cannot run the kernel, or the kernel does not support this precision.
         if (code_open == EXIT_NO_DEVICE || code_open == EXIT_USAGE) throw Refused(e.text);
         if (code_open) fail(e.text);
         opened = true;
@@ -105,8 +105,8 @@ class Trainee
 
 StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bool eager)
 {
-    static std::map<std::string, WindowResult>
-        cpu_first; // {shape: the cost of the cpu backend's first minibatch}
+    // {shape: the result of the cpu backend's first minibatch}
+    static std::map<std::string, WindowResult> cpu_first;
     if (p == Precision::F16) throw Refused("--precision must be f32, tf32 or bf16, not 'f16'");
     Trainee trainee("cuda", w, lstm_precision_of(p), kernel.c_str(), eager);
     const WindowResult first = trainee.steps(1);
@@ -116,7 +116,7 @@ StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bo
     const WindowResult right = cpu_first[shape];
     StepTime s;
     // Two float32 programs sum N * V terms in different orders; TF32 keeps 10 bits of each operand,
-    // bfloat16 7.
+    // bfloat16 keeps 7.
     s.bound = p == Precision::F32 ? 2e-5 : p == Precision::TF32 ? 2e-3 : 2e-2;
     s.error = std::max(std::fabs(first.nats / right.nats - 1),
                        std::fabs(first.grad_norm / right.grad_norm - 1));

@@ -46,7 +46,7 @@ class Candidates
     {
         const cublasComputeType_t compute =
             s.precision == Precision::TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-        // cuBLAS is column-major, C' = B' * A', so its first operand is our B.
+        // cuBLAS is column-major and computes C' = B' * A', so its first operand is our B.
         const cublasOperation_t first = s.tb ? CUBLAS_OP_T : CUBLAS_OP_N,
                                 second = s.ta ? CUBLAS_OP_T : CUBLAS_OP_N;
         CHECK(cublasLtMatmulDescCreate(&product, compute, CUDA_R_32F));

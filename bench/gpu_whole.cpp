@@ -67,16 +67,16 @@ namespace
 
 struct Layer {
     Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
-    Shared<uint16_t> w_ih16,
-        h16; // bf16: the operand of the products over all positions, as in the cuda backend
+    // bf16: operands of the products over all positions, as in the cuda backend
+    Shared<uint16_t> w_ih16, h16;
     std::shared_ptr<Launch> forward, backward;
 };
 
 struct Whole {
     oracle::LayersInput in;
     std::vector<Layer> layer;
-    Shared<float> x, dy, dx, dh,
-        dc; // dx: of the current layer, then of the one below, alternating with dx2
+    // dx: of the current layer, then of the layer below, alternating with dx2
+    Shared<float> x, dy, dx, dh, dc;
     Shared<float> dx2;
     Shared<uint16_t> x16, dgates16; // bf16
     bool bf16() const { return x16 != nullptr; }

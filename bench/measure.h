@@ -24,7 +24,7 @@ const char *stop_name(Stop why);
 // Noise is the relative interquartile range, (p75 - p25) / median, which a few samples disturbed by
 // the host do not change.
 struct Rule {
-    std::size_t least = 10; // the fewest counted samples, unless the time ends it
+    std::size_t least = 10; // the fewest counted samples, unless the time limit comes first
     double noise = 0.005;   // the measurement ends below this noise
     // It also ends when the noises after each of the last `window` samples are within this share of
     // their mean.
@@ -33,7 +33,7 @@ struct Rule {
     double seconds = 1.0;        // the time limit
     double full_mhz = 0;         // the clock of an unthrottled GPU; 0: clocks are ignored
     double throttle = 0.75;      // a sample below this share of full_mhz does not count
-    std::size_t discarded = 100; // it ends after this many consecutive discarded samples
+    std::size_t discarded = 100; // it also ends after so many consecutive discarded samples
 };
 
 struct Result {
@@ -75,8 +75,8 @@ double quantile(const std::vector<double> &sorted, double share);
 // the largest.
 std::size_t median_rank(std::size_t n);
 
-// t = a + b * T by least squares of the relative error, since the noise of a time is proportional
-// to it.
+// The line t = a + b * T by least squares of the relative error, since the noise of a time is
+// proportional to it.
 struct Line {
     double a = 0, b = 0;
     double worst = 0; // the largest |t - a - b * T| / t

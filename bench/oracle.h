@@ -24,7 +24,7 @@ namespace oracle
 using axes::Precision;
 using std::int64_t;
 
-// C (m,n) = op(A) * op(B) + beta * C, row-major and packed, as in gemm.h.
+// Computes C (m,n) = op(A) * op(B) + beta * C, row-major and packed, as in gemm.h.
 inline void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *A,
                  const double *B, double beta, double *C)
 {
@@ -77,7 +77,7 @@ template <class R, class S> std::vector<R> operand_of(const S *v, size_t n, Prec
     return to;
 }
 
-// C (m,n) = op(A) * op(B), row-major, of rounded operands.
+// Returns C (m,n) = op(A) * op(B), row-major, of rounded operands.
 template <class R, class S>
 std::vector<R> product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const R *A, const S *B,
                        Precision operand)
@@ -89,7 +89,7 @@ std::vector<R> product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const 
     return C;
 }
 
-// Computes single elements of such a C; `at` counts row by row.
+// Returns single elements of such a C; `at` has their row-major indices.
 template <class R>
 std::vector<R> product_elements(bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                                 const std::vector<float> &A, const std::vector<float> &B,
@@ -111,7 +111,7 @@ struct Cell {
     const float *w_hh, *b_ih, *b_hh; // (4H,H), (4H), (4H)
     OracleRound operand = nullptr, stored = nullptr;
 };
-// (T,B,4H), (T+1,B,H), (T+1,B,H)
+// The saved tensors: gates (T,B,4H), h and c (T+1,B,H).
 template <class R> struct Saved {
     std::vector<R> gates, h, c;
 };
@@ -164,9 +164,9 @@ std::vector<R> recur_back(const Cell &cell, const Saved<S> &s, const std::vector
     return gates;
 }
 
-// Compares the products above with loops, on a tiny shape, since a library that chose the wrong
-// kernels for this CPU must not serve as reference. Returns a sentence if they differ, else an
-// empty string.
+// Compares the products above with loops, on a tiny shape, since a library that chose wrong kernels
+// for this CPU must not serve as the reference. Returns a sentence if they differ, else an empty
+// string.
 inline std::string sound()
 {
     const int64_t m = 7, n = 5, k = 33;

@@ -1,6 +1,6 @@
-/* tuned_gemm: gemm_rowmajor (kernels/gemm.h) by the fastest algorithm that cuBLASLt proposes for a
- * shape. This is cuBLAS as tuned by an expert, so that our kernels are compared with a tuned
- * baseline. */
+/* tuned_gemm: computes gemm_rowmajor (kernels/gemm.h) by the fastest algorithm that cuBLASLt
+ * proposes for a shape. This is cuBLAS as tuned by an expert, so that our kernels are compared with
+ * a tuned baseline. */
 #ifndef PLSTM_BENCH_TUNED_GEMM_H
 #define PLSTM_BENCH_TUNED_GEMM_H
 

@@ -9,19 +9,21 @@
 namespace bench_gpu
 {
 
-// p is the precision of the products' operands, stored that of tensors in memory.
+// Draws the inputs. p is the precision of the products' operands, `stored` that of tensors in
+// memory.
 oracle::LayersInput whole_input(const Workload &w, int layers, Precision p, Precision stored);
 
 struct WholeKnown {
     oracle::LayersOutput<double> truth;
     oracle::LayersOutput<float> plain;
 };
-// Keeps the results of the last shape, since rows of one shape are adjacent.
+// Returns the expected results. It keeps those of the last shape, since rows of one shape are
+// adjacent.
 const WholeKnown &whole_known(const Workload &w, int layers, Precision p, Precision stored);
 
-// FLOP of the products of input and recurrence, which every implementation computes.
+// The FLOP of the products of input and recurrence, which every implementation computes.
 double whole_flops(const Workload &w, int layers, bool backward);
-// Bytes of the tensors in float32.
+// The bytes of the tensors in float32.
 double whole_bytes(const Workload &w, int layers, bool backward);
 
 } // namespace bench_gpu

@@ -15,7 +15,7 @@ static const char built_in[] =
 static const struct ConstantInfo {
     const char *name, *unit;
     size_t offset;
-    bool everywhere; /* whether every device has it */
+    bool everywhere; /* whether every device has the constant */
 } infos[] = {
 #define X(name, unit, what) {#name, unit, offsetof(CostConstants, name), true},
     COST_CONSTANTS(X)
@@ -31,8 +31,9 @@ static double *constant_at(CostConstants *c, int i)
     return (double *)((char *)c + infos[i].offset);
 }
 
-/* Sets the constant that the benchmark measures under `name` (bench/gpu_constants.cpp), in this
- * model's unit, or a constant that has the model's own name and unit. */
+/* Sets the constant that the benchmark (bench/gpu_constants.cpp) measures under `name`, converted
+ * to the model's unit, or the constant that has this name and unit in the model. Other names are
+ * ignored. */
 static void set_measured(CostConstants *c, const DeviceFacts *device, const char *name,
                          const char *unit, double value)
 {
@@ -168,7 +169,7 @@ CostTime cost_predict_stepwise(const CostConstants *c, const DeviceFacts *device
     double H = (double)shape->H, B = (double)shape->B, weights = 16 * H * H;
     double fma = 4 * H * H * B / (c->fma_lanes * c->fma_share * device->sms);
     double read = weights > (double)device->l2 ? weights / r.dram : weights / (r.l2 * device->sms);
-    (void)backward; /* the same product, transposed */
+    (void)backward; /* backward multiplies by the same matrix, transposed */
     t.multiply = most(fma, read) / c->clock;
     t.hop = 2 * c->launch;
     t.cell = 2 * c->kernel;

@@ -1,9 +1,9 @@
-/* cost_model: the predicted cost of a plan on a device, from constants that are data.
+/* cost_model: predicts the cost of a plan on a device, from constants that are data.
  *
- * A model, not a measurement: it ranks layouts and variants against each other. The constants of
- * each device come from profiles/model/constants.json (literature, each with its source) and, if a
- * machine has been measured, from profiles/<gpu>/constants.json, which takes precedence. The
- * Makefile embeds both kinds in the program.
+ * It is a model and not a measurement: it ranks layouts and variants against each other. The
+ * constants of each device come from profiles/model/constants.json (literature, each with its
+ * source) and, if a machine has been measured, from profiles/<gpu>/constants.json, which takes
+ * precedence. The Makefile embeds both kinds in the program.
  *
  *   a step    the hop, or the cells' loads and stores of the step if those take longer, then for
  *             each pass ingest of the first chunk + (chunks - 1) * max(multiply / chunks, ingest of
@@ -24,7 +24,7 @@
 #include "device.h"
 #include "host/base/error.h"
 
-/* X(name, unit, what). A rate per clock refers to `clock`. */
+/* X(name, unit, meaning). A rate per clock refers to `clock`. */
 #define COST_CONSTANTS(X)                                                                          \
     X(clock, "MHz", "clock of the SMs under load")                                                 \
     X(fma_lanes, "1/clk/SM", "float32 multiply-adds that an SM starts per clock")                  \
@@ -58,47 +58,47 @@ typedef struct CostConstants {
     COST_CONSTANTS(X)
     COST_TENSOR_CONSTANTS(X)
 #undef X
-    char device[32]; /* a name of device_profile's */
+    char device[32]; /* a name that device_profile accepts */
     int measured;    /* number of constants that were measured on that device */
 } CostConstants;
 
-/* Sets the constants of a device: those of its own name, else those of the profile that device_like
- * names. file NULL: those that the program was built with. EXIT_BAD_DATA names file, device and
- * constant. */
+/* Sets the constants of a device, which are those of the profile that device_like names. Constants
+ * in `file` replace those that the program was built with; NULL: there is no file. EXIT_BAD_DATA:
+ * the sentence names the file, and the device and constant where one is at fault. */
 int cost_constants(const DeviceFacts *device, const char *file, CostConstants *c, Error *e);
 
 typedef struct CostTime {
     double step;                                     /* us per step: the slope over T */
-    double launch;                                   /* us per launch beside its steps */
+    double launch;                                   /* us per pass that do not depend on T */
     double hop, ingest, multiply, sums, cell, syncs; /* the parts of a step */
 } CostTime;
 
-/* The cost of a plan in bytes, of the whole GPU and per step. */
+/* The bytes that a plan keeps and moves, of the whole GPU. */
 typedef struct CostBytes {
-    double weights; /* of w_hh, once */
-    /* share of a block's weights that stays in registers, 0 to 1; zero padding is not counted */
+    double weights; /* one copy of w_hh */
+    /* share of a block's weights that stays in registers, 0 to 1, not counting zero padding */
     double kept_registers;
     double kept_shared; /* share in shared memory; the rest is streamed */
     double streamed;    /* weights read from L2 or DRAM, bytes per step */
-    /* h (backward: partial dh) written once and read by every block that needs it, bytes per
+    /* h (backward: partial dh), written once and read by every block that needs it, bytes per
      * step */
     double exchanged;
     double summed; /* partial sums written to and read from shared memory, bytes per step */
 } CostBytes;
 
-/* Ends the prediction of every kind: converts the parts of *t from clocks to us of all `ranges`
- * launches and sums them into step. */
+/* Call at the end of the prediction of every kind: converts the parts of *t from clocks of one
+ * launch to us of all `ranges` launches, and adds them to step. */
 void cost_time_end(CostTime *t, double ranges, double clock_mhz);
 
-/* Bytes per clock of the whole device's memory, and of L2 for one of `sms` SMs at work: its own
- * port, or its share of L2's total. */
+/* Bytes per clock of the whole device's memory, and of L2 for one of `sms` SMs at work: the lower
+ * of its own port's rate and its share of L2's total. */
 typedef struct CostRates {
     double dram, l2;
 } CostRates;
 
 CostRates cost_rates(const CostConstants *c, double sms);
 
-/* Bytes of saved tensors that a step reads or writes beside the exchange, per unit and batch row:
+/* Bytes of saved tensors that a step reads or writes besides the exchange, per unit and batch row:
  * x_proj, gates, c, h, y. */
 enum { COST_SAVED_BYTES = 44 };
 

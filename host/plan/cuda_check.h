@@ -1,6 +1,6 @@
-/* cuda_check: a CUDA call that, if it fails, ends the calling function with an exit code and one
- * sentence: which call, where, why, what to do. Needs an `Error *e` in scope; the function returns
- * int. */
+/* cuda_check: CUDA_TRY makes a CUDA call and, if it fails, returns from the calling function with
+ * an exit code and one sentence: which call failed, where, why, and what to do. The calling
+ * function must return int and have an `Error *e` in scope. */
 #ifndef PLSTM_CUDA_CHECK_H
 #define PLSTM_CUDA_CHECK_H
 
@@ -8,8 +8,9 @@
 
 #include "host/base/error.h"
 
-/* Returns EXIT_NO_DEVICE if another machine, another driver or less memory would help, else
- * EXIT_FAILED. `call` may include the arguments: the name is the text before the first bracket. */
+/* Writes the sentence to *e. Returns EXIT_NO_DEVICE if another machine, another driver or less
+ * memory would help, else EXIT_FAILED. `call` may include the arguments: the name is the text
+ * before the first bracket. */
 int cuda_failed(Error *e, cudaError_t status, const char *call, const char *file, int line);
 
 /* Returns the exit code of cuda_failed and sets *remedy to what to do about it. */

@@ -10,8 +10,8 @@
 #define MIB(n) ((size_t)(n) << 20)
 
 /* Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Clocks
- * are boost clocks of the SXM boards (K20, K40: base clocks, which they hold). For the B200 only
- * the limits of its compute capability are verified. */
+ * are boost clocks of the SXM boards (K20, K40: base clocks, which these boards sustain). For the
+ * B200 only the limits of its compute capability are verified. */
 static const struct Profile {
     const char *name;
     DeviceFacts facts;
@@ -70,8 +70,9 @@ const char *device_like(const DeviceFacts *device)
 
 /* ---- clusters ---- */
 
-/* SMs of each GPC where known. Not measured: derived from published numbers for both (66, 30, 15
- * and 7 clusters of 2, 4, 8 and 16). */
+/* The SMs of each GPC, of the devices for which they are known. They are not measured: for both
+ * devices they are derived from the published numbers of clusters (66, 30, 15 and 7 clusters of 2,
+ * 4, 8 and 16 blocks). */
 static const struct {
     const char *name;
     int sms[8];

@@ -1,6 +1,6 @@
-/* device: the facts about a GPU, as the CUDA runtime reports them (no other file asks it), and the
- * profiles of GPUs for which plans are made. A program built without CUDA has the same commands,
- * which report that there is no device. */
+/* device: the facts about a GPU, as the CUDA runtime reports them (no other file of host/ queries
+ * them), and the profiles of GPUs for which plans are made. A program built without CUDA has the
+ * same commands, which report that there is no device. */
 #ifndef PLSTM_DEVICE_H
 #define PLSTM_DEVICE_H
 
@@ -16,8 +16,8 @@ typedef struct DeviceFacts {
     int major, minor; /* compute capability */
     int sms;
     size_t memory, l2;                              /* bytes */
-    size_t shared_per_block, shared_per_block_most; /* bytes; most: after opting in */
-    size_t shared_per_sm, shared_reserved;          /* bytes; reserved: of each block's */
+    size_t shared_per_block, shared_per_block_most; /* bytes; most: with opt-in */
+    size_t shared_per_sm, shared_reserved;          /* bytes; reserved: per block */
     int registers_per_sm, threads_per_sm, blocks_per_sm;
     int clock_mhz, memory_clock_mhz, memory_bus_bits;
     bool cooperative, clusters, ecc;
@@ -27,7 +27,8 @@ typedef struct DeviceFacts {
 /* Returns whether this program was built with the cuda backend. */
 bool device_built(void);
 
-/* Counts the devices, of which there is at least one. EXIT_NO_DEVICE says why none can be used. */
+/* Sets *n to the number of devices, which is at least one. EXIT_NO_DEVICE: the sentence says why no
+ * device can be used. */
 int device_count(int *n, Error *e);
 
 /* Reads the facts of device `index`, which must exist. Creates no context. */
@@ -43,8 +44,8 @@ const DeviceFacts *device_profile(const char *name);
 const char *device_like(const DeviceFacts *device);
 
 /* Returns how many clusters of `size` blocks, one block per SM, the device is expected to hold at
- * once; 0: it has no clusters of that size. A cluster lies within a GPC, and which SMs a GPC lacks
- * varies between boards, so the device itself decides in the end. */
+ * once; 0: it has no clusters of that size. This is an estimate: a cluster lies within a GPC, and
+ * which SMs a GPC lacks varies between boards, so only the device itself gives the exact number. */
 int device_clusters(const DeviceFacts *device, int size);
 
 #endif

@@ -9,8 +9,8 @@
 #include "host/base/error.h"
 
 /* Constraints on a plan; 0 leaves the choice to the planner. Blocks, replicas, slices and, where a
- * replica is one cluster, cluster are an upper limit: there are fewer if that many would leave some
- * without units, batch rows or steps of contraction. */
+ * replica is one cluster, cluster are upper limits: the plan has fewer where so many would leave
+ * some without units, batch rows or steps of contraction. */
 typedef struct PlanOverride {
     int32_t blocks;  /* per replica */
     int32_t threads; /* per block, at most */
@@ -25,8 +25,8 @@ typedef struct PlanOverride {
 } PlanOverride;
 
 /* Parses "blocks=4,replicas=2,registers=64,shared=8192" into *o: names of PlanOverride's fields,
- * each at most once, with whole numbers from 1; the empty text constrains nothing. EXIT_USAGE: what
- * was found and what it takes. */
+ * each at most once, with whole numbers from 1; the empty text constrains nothing. EXIT_USAGE: the
+ * sentence says what was found and what is accepted. */
 int plan_override_parse(const char *text, PlanOverride *o, Error *e);
 
 /* Writes the override in its text form, "" if it constrains nothing. */
@@ -37,8 +37,8 @@ void plan_override_text(const PlanOverride *o, char *out, size_t size);
  * EXIT_USAGE as plan_override_parse, naming the variable. */
 int plan_override_env(PlanOverride *o, Error *e);
 
-/* Parses one name=number of a list with commas and moves *text past it; the number is at least 0.
- * Returns false if there is none. */
+/* Parses one name=number of a comma-separated list and moves *text past it; the number is at least
+ * 0. Returns false if *text does not begin with one. */
 bool plan_pair_next(const char **text, char name[32], int64_t *value);
 
 #endif

@@ -42,7 +42,7 @@ int64_t plan_blocks_limit(const DeviceFacts *d, int64_t cluster)
     return plan_least(device_clusters(d, (int)cluster) * cluster, FAULT_BLOCKS / cluster * cluster);
 }
 
-/* Keeps `steps` of the streamed steps in shared memory instead and computes the bytes. */
+/* Moves `steps` of the streamed steps of contraction to shared memory and computes the bytes. */
 static void keep(const ResidencyKind *kind, LstmPlan *p, int64_t steps)
 {
     int32_t rest = p->shared + p->streamed;
@@ -69,7 +69,7 @@ void plan_lacks_threads(PlanSearch *s, int64_t threads, int64_t of)
 
 /* Layouts whose predicted times differ by less than this factor count as equal: then the one that
  * keeps more in registers wins, then the one that keeps more in shared memory, then the faster one.
- * The search takes two rounds, the first of which finds the lowest time. If the kind streams
+ * The search makes two rounds, the first of which finds the lowest time. If the kind streams
  * nothing, the time alone decides. */
 static const double EQUAL = 1.10;
 
@@ -121,7 +121,7 @@ void plan_consider_rows(PlanSearch *s, PlanLayout *at,
         at->rows = plan_div_up(B, n);
         units(s, at, plan_div_up(B, at->rows));
         if (at->rows == 1) break;
-        /* fewer rows per replica; if there are many, every eighth number */
+        /* the next smaller number of rows per replica; n grows by at least an eighth */
         n = plan_max(plan_div_up(B, at->rows - 1), n + n / 8);
     }
 }
@@ -154,8 +154,8 @@ static void consider_tiles(PlanSearch *s)
 
 /* ---- the sentence of a refusal ---- */
 
-/* Writes "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". Under an
- * override the remedy is another one. */
+/* Writes "reg forward with H 650 and B 20 has no plan on NAME with OVERRIDE: WHAT; REMEDY". With an
+ * override, the remedy is another override. */
 static int refuse(const PlanRequest *r, const char *what, const char *remedy, Error *e)
 {
     char forced[PLAN_OVERRIDE_TEXT + 8] = "", text[PLAN_OVERRIDE_TEXT];
@@ -459,7 +459,8 @@ bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footpr
     return force->cluster > 1 || (footprint->kind == KIND_CLUSTER && force->blocks > 1);
 }
 
-/* Returns whether any plan of the variant is left; then *force has the constraint on it. */
+/* Returns whether the exclusions leave the variant any plan, and constrains *force to the plans
+ * that are left. */
 static bool may_choose(const PlanExclusion *without, int variant, int backward, PlanOverride *force)
 {
     if (!without) return true;

@@ -1,6 +1,6 @@
-/* residency: how a persistent variant is laid out on a device: a pure function from (device facts,
- * shape, footprint) to the launch (LstmPlan, kernels/plan.h) or to one sentence that says what is
- * missing. Needs no CUDA and answers for GPUs that are not present.
+/* residency: plans how a persistent variant is laid out on a device. lstm_plan is a pure function
+ * from (device facts, shape, footprint) to the launch (LstmPlan, kernels/plan.h) or to one sentence
+ * that says what is missing. It needs no CUDA and also plans for GPUs that are not present.
  *
  * Every layout that plan.h can express and the device can hold is a candidate; the plan is the
  * candidate with the lowest predicted time (cost_model.h). There is one block per SM, as
@@ -28,19 +28,20 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
 
 /* Checks that a plan from elsewhere (a checkpoint) is one that lstm_plan could have returned for
  * this device, shape and footprint: every field follows from the others, and every limit holds.
- * EXIT_NO_DEVICE: the sentence. */
+ * EXIT_NO_DEVICE: the sentence says what is wrong. */
 int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape *shape,
                const LstmFootprint *footprint, Error *e);
 
-/* Writes a whole plan as one line of name=number pairs, and parses it. EXIT_BAD_DATA: what was
- * found. plan_parse checks the syntax and that each field is there once; plan_check decides whether
- * the plan can run. */
+/* Writes a whole plan as one line of name=number pairs, and parses it. EXIT_BAD_DATA: the sentence
+ * says what was found. plan_parse checks the syntax and that each field occurs once; plan_check
+ * decides whether the plan can run. */
 enum { PLAN_TEXT = 512 };
 void plan_text(const LstmPlan *plan, char *out, size_t size);
 int plan_parse(const char *text, LstmPlan *plan, Error *e);
 
 /* ---- the cost of a plan ---- */
 
+/* Returns the bytes that a plan of any kind keeps and moves (cost_model.h). */
 CostBytes plan_bytes(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *plan);
 
 /* Predicts a plan of any kind (cost_model.h). */
@@ -53,8 +54,9 @@ CostTime plan_predict(const CostConstants *c, const DeviceFacts *device, const L
  * -1. */
 int plan_kernel_find(const char *name, size_t length);
 
-/* Parses the value of --kernel: a name for both passes, or FWD/BWD. pick: indices in
- * lstm_footprints, -1 in both for "auto". EXIT_USAGE lists the variants' names. */
+/* Parses the value of --kernel: a name for both passes, or FWD/BWD. pick: the indices of the
+ * forward and the backward variant in lstm_footprints, both -1 for "auto". EXIT_USAGE lists the
+ * variants' names. */
 int plan_kernels_parse(const char *text, int pick[2], Error *e);
 
 /* The choice for one pass: `variant` is an index in lstm_footprints; plan has a meaning only if
@@ -72,9 +74,9 @@ typedef struct PlanChoice {
 
 /* What is excluded from the choice for each pass: bit i stands for lstm_footprints[i]. */
 typedef struct PlanExclusion {
-    uint32_t variant[2];  /* the whole variant */
-    uint32_t clusters[2]; /* its plans with clusters of more than one block, so that its other
-                           * plans are next */
+    uint32_t variant[2]; /* the whole variant */
+    /* only its plans with clusters of more than one block */
+    uint32_t clusters[2];
 } PlanExclusion;
 
 /* Returns whether the override leaves the footprint no plan without clusters: in KIND_CLUSTER the
@@ -82,8 +84,8 @@ typedef struct PlanExclusion {
 bool plan_forces_clusters(const PlanOverride *force, const LstmFootprint *footprint);
 
 /* Chooses for each pass the variant with the lowest predicted time per step, including the launch,
- * among those that have a plan (stepwise variants always run); of two equal ones the earlier in
- * lstm_footprints. Cannot fail, since cublas runs everywhere. without may be NULL; at least one
+ * among those that have a plan (stepwise variants always run); in a tie, the earlier in
+ * lstm_footprints. It cannot fail, since cublas runs everywhere. without may be NULL; at least one
  * variant must be left. */
 void plan_choose(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
                  const CostConstants *constants, const PlanExclusion *without, PlanChoice *out);

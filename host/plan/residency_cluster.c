@@ -1,6 +1,6 @@
-/* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates are
+/* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates have
  * every tile, every number of blocks per cluster and every number of batch rows per cluster that
- * registers and shared memory hold. */
+ * fit in registers and shared memory. */
 #include <math.h>
 #include <stdio.h>
 
@@ -69,8 +69,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 
 /* ---- candidates ---- */
 
-/* Considers the numbers of rows per cluster and of replicas: as many as the device holds at once,
- * or as many as the override asks for. The rows past them belong to the next range. */
+/* Considers every number of rows per cluster, with as many replicas as the batch needs, but no more
+ * than the device holds at once or the override allows. Further rows belong to the next range. */
 static void consider_rows(PlanSearch *s, PlanLayout *at)
 {
     int64_t B = s->r.shape->B, most = plan_least(B, at->tile->batch), wanted = s->r.force->replicas;
@@ -104,7 +104,7 @@ static void candidates(PlanSearch *s, PlanLayout *at)
     for (int64_t blocks = from; blocks <= to; blocks++) {
         at->units = plan_round_up(plan_div_up(H, blocks), TENSOR_UNITS);
         if (!wanted && plan_div_up(H, at->units) != blocks)
-            continue;                /* is a candidate of its own */
+            continue;                /* considered with fewer blocks */
         if (at->units > INT16_MAX) { /* more than any SM holds, and past what 32 bits count */
             plan_lacks(&s->shortage.shared, 8 * at->units * H);
             continue;
@@ -133,11 +133,11 @@ static CostBytes bytes(const DeviceFacts *device, const LstmShape *shape, const 
 /* ---- predicted time ---- */
 
 /* Clocks from the arrival of an asynchronous store to the first read after the wait for its
- * mbarrier: PERFORMANCE 1's 250 for an exchange by st.async, without the store itself. */
+ * mbarrier: the 250 of an exchange by st.async (PERFORMANCE 1), without the store itself. */
 static const double MBARRIER_WAIT = 70;
-/* Dependent shuffles: forward one brings the gates of an element together and three assemble the 16
- * bytes of a send, backward one assembles four rows. A shuffle takes about as long as a load from
- * shared memory. */
+/* Dependent shuffles. Forward, one brings the gates of an element together and three assemble the
+ * 16 bytes of a send; backward, one assembles four rows. A shuffle takes about as long as a load
+ * from shared memory. */
 enum { FORWARD_SHUFFLES = 4, BACKWARD_SHUFFLES = 1 };
 /* Clocks from the sum of partial dh to dgates in shared memory; whatever does not depend on the sum
  * is ready by then. */
@@ -146,8 +146,8 @@ static const double BACKWARD_CELL = 70;
 static double most(double a, double b) { return a > b ? a : b; }
 
 /* Returns the clocks of a pass's products: the longest of the tensor cores' issue, a chain of
- * dependent products, and shared memory's rate. A warp reads the existing batch rows of B, four at
- * a time. */
+ * dependent products, and shared memory's rate. A warp reads only the batch rows of B that exist,
+ * four at a time. */
 static double product_clocks(const CostConstants *c, const LstmPlan *p)
 {
     double n = p->batch / TENSOR_BATCH, depth = most(p->depth, p->resident), parts = 1, chains;
@@ -162,8 +162,9 @@ static double product_clocks(const CostConstants *c, const LstmPlan *p)
     return most(most(starts, chain), bytes / c->shared_rate) + c->shared_latency;
 }
 
-/* Returns the chain of a step. If the warps of a scheduler reach their cells one after another, the
- * stores of the first are in flight meanwhile, so neither is counted twice. */
+/* Predicts the chain of dependent parts of a step. If the warps of a scheduler reach their cells
+ * one after another, the stores of the first are in flight meanwhile, so neither is counted
+ * twice. */
 static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {
@@ -177,7 +178,8 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
     t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
     t.multiply = product_clocks(c, p);
     if (p->backward) {
-        /* The first half of a warp's m tiles flies while the second is multiplied. */
+        /* The results of the first half of a warp's m tiles are in flight while the second half is
+         * multiplied. */
         if (p->quads > 1) t.ingest = most(t.ingest / 2, t.ingest - t.multiply / 2);
         t.sums = received / c->shared_rate + (1 + BACKWARD_SHUFFLES) * c->shared_latency;
         t.cell = BACKWARD_CELL + (ceil(items / p->threads) - 1) * c->cell;

@@ -1,5 +1,5 @@
-/* residency_kinds: what the planners of the three kinds share, and the record that residency.c's
- * one search uses for each. Only the planners include this header. */
+/* residency_kinds: what the planners of the three kinds share, and the record of each kind through
+ * which the search in residency.c calls its planner. Only the planners include this header. */
 #ifndef PLSTM_RESIDENCY_KINDS_H
 #define PLSTM_RESIDENCY_KINDS_H
 
@@ -16,12 +16,13 @@ typedef struct PlanLayout {
     const LstmTile *tile;
     int32_t index; /* in the footprint's list */
     int64_t rows, units;
-    int32_t replicas; /* KIND_CLUSTER; the other kinds have as many as cover the batch */
+    /* chosen only in KIND_CLUSTER; the other kinds have as many as cover the batch */
+    int32_t replicas;
     int32_t groups, slices;
-    int32_t rounds; /* KIND_VECTOR, backward: at least */
+    int32_t rounds; /* the fewest; only for backward in KIND_VECTOR */
     int32_t cluster;
-    int32_t exchange; /* of LstmExchange */
-    int32_t threads;  /* at most, whole warps */
+    int32_t exchange; /* an LstmExchange */
+    int32_t threads;  /* the most, in whole warps */
 } PlanLayout;
 
 /* The arguments of a search. */
@@ -29,21 +30,21 @@ typedef struct PlanRequest {
     const DeviceFacts *device;
     const LstmShape *shape;
     const LstmFootprint *footprint;
-    int precision; /* a LstmPrecision: what the plan computes in, one of the footprint's */
+    int precision; /* the LstmPrecision in which the plan computes, one of the footprint's */
     int backward;
     const PlanOverride *force; /* not NULL */
     const CostConstants *constants;
 } PlanRequest;
 
-/* Why layouts were not legal, with the smallest amount that was missing. */
+/* Why layouts were not legal, with the amounts of the layout that came closest. */
 typedef struct PlanShortage {
-    bool tiles, registers; /* a tile was considered; one had enough registers */
-    bool index;
+    bool tiles, registers; /* a tile was considered; a tile had enough registers */
+    bool index;            /* a kernel would count past 2^31 */
     /* the fewest blocks that were too many, and how many fit at once */
     int64_t blocks, of_blocks;
-    int32_t cluster; /* blocks per cluster */
-    int64_t threads, most_threads;
-    int64_t shared;
+    int32_t cluster;               /* blocks per cluster */
+    int64_t threads, most_threads; /* threads that were too many, and how many a block can have */
+    int64_t shared;                /* bytes per block that were too many */
 } PlanShortage;
 
 typedef struct ResidencyKind ResidencyKind;
@@ -53,14 +54,16 @@ typedef struct PlanSearch {
     PlanRequest r;
     int64_t shared; /* bytes that a block can have */
     PlanShortage shortage;
+    /* settling: this is the second round, which chooses among the layouts near the lowest time */
     bool found, settling;
     LstmPlan best;
+    /* lowest time of the first round; time of `best`, and the score of what it keeps on the SM */
     double fastest, best_us, best_kept;
 } PlanSearch;
 
 struct ResidencyKind {
-    /* what fits neither in registers nor in shared memory is streamed from L2; false: such a shape
-     * has no plan */
+    /* Whether weights that fit neither in registers nor in shared memory are streamed from L2; if
+     * not, such a shape has no plan. */
     bool streams;
     /* Returns true if the device cannot run the kind under these overrides, and writes the reason
      * to `what`. */
@@ -72,13 +75,14 @@ struct ResidencyKind {
     /* Returns the first field of a layout from elsewhere that plan_of could not process, or
      * NULL. */
     const char *(*fault)(const PlanLayout *at, const LstmShape *shape, int backward);
-    /* Computes everything but the bytes, with nothing in shared memory. The numbers fit in
+    /* Computes all fields but the bytes, with no weights in shared memory. The numbers must fit in
      * int32. */
     LstmPlan (*plan_of)(const PlanLayout *at, const LstmShape *shape, int backward);
     void (*sizes)(LstmPlan *p); /* sets shared_bytes and scratch_bytes */
-    /* bytes of shared memory of one step of contraction of all threads */
+    /* Returns the bytes of shared memory that one step of contraction takes for all threads. */
     int64_t (*step_bytes)(const LstmPlan *p);
-    int64_t (*largest_index)(const LstmPlan *p); /* that a kernel counts in int32 */
+    /* Returns the largest index that a kernel counts in int32. */
+    int64_t (*largest_index)(const LstmPlan *p);
     CostBytes (*bytes)(const DeviceFacts *device, const LstmShape *shape, const LstmPlan *plan);
     CostTime (*predict)(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *plan);
@@ -86,11 +90,11 @@ struct ResidencyKind {
 
 extern const ResidencyKind residency_vector, residency_mma, residency_cluster;
 
-/* Makes the last checks of a layout and keeps it if it beats the best one so far. */
+/* Makes the last checks of a layout and keeps its plan if that beats the best one so far. */
 void plan_consider(PlanSearch *s, const PlanLayout *at);
 
 /* Calls `units` for each number of batch rows per replica, from all to one, for which the device's
- * blocks leave room, with the number of replicas that results. at->cluster is set. */
+ * blocks leave room, with the number of replicas that results. at->cluster must be set. */
 void plan_consider_rows(PlanSearch *s, PlanLayout *at,
                         void (*units)(PlanSearch *s, PlanLayout *at, int64_t replicas));
 

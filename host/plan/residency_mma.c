@@ -8,18 +8,19 @@
 
 enum { SM_WITH_BF16 = 8, CLUSTER_MOST = 4 };
 
-/* Returns whether that many blocks can divide backward's contraction among them; forward has no
+/* Returns whether so many blocks can divide backward's contraction among them; forward has no
  * clusters. */
 static bool is_cluster(int32_t blocks) { return blocks == 1 || blocks == 2 || blocks == 4; }
 
-/* Returns the number that `units` is a multiple of: whole row tiles; backward whole tiles of 16 of
- * a cluster's units. */
+/* Returns the number of which `units` must be a multiple: forward a block has whole row tiles;
+ * backward the units of a cluster form whole tiles of 16. */
 static int64_t unit_step(int backward, int64_t cluster)
 {
     return backward ? 16 / cluster : TENSOR_UNITS;
 }
 
-/* The m tiles of a block (backward: of its cluster), and the tiles of the whole contraction. */
+/* Return the m tiles of a block (backward: of its cluster), and the tiles of the whole
+ * contraction. */
 static int64_t m_tiles(const PlanLayout *at, int backward)
 {
     return backward ? at->cluster * at->units / TENSOR_ROWS : at->units / TENSOR_UNITS;
@@ -157,8 +158,8 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 static double most(double a, double b) { return a > b ? a : b; }
 
-/* Predicts in clocks of an SM until cost_time_end. In a pass, the operands are loaded from L2 while
- * those that have arrived are multiplied; the sums and the cell follow. */
+/* Predicts in clocks of an SM, which cost_time_end converts. In a pass, the operands are loaded
+ * from L2 while those that have arrived are multiplied; the sums and the cell follow. */
 static CostTime predict(const CostConstants *c, const DeviceFacts *device, const LstmShape *shape,
                         const LstmPlan *p)
 {

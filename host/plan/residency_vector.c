@@ -104,7 +104,7 @@ static void consider_slices(PlanSearch *s, PlanLayout *at)
                 (int32_t)plan_div_up(quads, at->threads / ((int64_t)at->slices * at->groups));
         plan_consider(s, at);
         if (depth == 1) break;
-        n = plan_div_up(terms, depth - 1); /* the fewest slices that are less deep */
+        n = plan_div_up(terms, depth - 1); /* the fewest slices whose depth is smaller */
     }
 }
 
@@ -145,7 +145,7 @@ static void candidates(PlanSearch *s, PlanLayout *at)
 
 /* ---- bytes ---- */
 
-/* As plan_warp_sums on that device. */
+/* Returns plan_warp_sums, or 0 on a device before sm_70, where warps do not add up their slices. */
 static int32_t warp_sums(const DeviceFacts *device, const LstmPlan *p)
 {
     return device->major >= 7 ? plan_warp_sums(p) : 0;
@@ -201,12 +201,12 @@ static Rates rates_of(const CostConstants *c, double sms)
     return (Rates){c, sms, of.dram, of.l2};
 }
 
-/* The work of a warp in one step of contraction, and its stalls where nothing hides them. */
+/* The work of a thread in a pass, and the stalls of its warp where nothing hides them. */
 typedef struct Work {
-    double fma, other; /* instructions per thread: multiply-adds; loads and address arithmetic */
+    double fma, other; /* instructions: multiply-adds; loads and address arithmetic */
     double waits;      /* clocks that a single warp stalls */
-    double shared;     /* bytes that a thread reads from shared memory */
-    double streamed;   /* bytes that a thread reads from L2 */
+    double shared;     /* bytes read from shared memory */
+    double streamed;   /* bytes read from L2 */
 } Work;
 
 static void work_add(Work *w, double times, double fma, double other, double waits, double shared,
@@ -240,8 +240,8 @@ static double multiply_clocks(const Rates *r, const DeviceFacts *device, double 
     return whole > (double)device->l2 ? most(clocks, whole / r->dram) : clocks;
 }
 
-/* Returns the clocks from a block's arrival at the barrier to its passing it: the hop, or the
- * block's own loads and stores of saved tensors in between, whichever is longer. */
+/* Returns the clocks from a block's arrival at the barrier until it passes: the hop, or the block's
+ * own loads and stores of saved tensors in the meantime, whichever takes longer. */
 static double between_clocks(const Rates *r, const LstmPlan *p)
 {
     return most(r->c->hop * r->c->clock, COST_SAVED_BYTES * (double)p->rows * p->units / r->l2);
@@ -255,9 +255,10 @@ static CostTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     double H = (double)shape->H, threads = (double)p->units * p->slices * p->groups,
            batch = p->batch;
     double loads = ceil_div(batch, 4), passes = p->passes, chunks = p->chunks;
-    /* One k: 4 gates * batch multiply-adds for 4 * batch bytes of h. Registers past the slice's end
-     * are multiplied, too. Weights in shared memory are read two at a time. Streamed weights are
-     * read four at a time, and all warps request them at once, since they left the same barrier. */
+    /* One k takes 4 gates * batch multiply-adds and 4 * batch bytes of h. Registers past the
+     * slice's end are multiplied, too. Weights in shared memory are read two at a time. Streamed
+     * weights are read four at a time, and all warps request them at once, since they left the same
+     * barrier. */
     Work w = {0};
     work_add(&w, p->resident, 4 * batch, loads, 0, 4 * batch, 0);
     work_add(&w, p->shared, 4 * batch, loads + 1, c->shared_latency / 2, 4 * batch + 16, 0);
@@ -274,7 +275,7 @@ static CostTime forward_time(const Rates *r, const DeviceFacts *device, const Ls
     t.multiply = passes * multiply;
     t.ingest = passes * (copy + loop - multiply);
     /* The float4 are written once and read once; a warp that adds up its slices issues 12 shuffles,
-     * one a clock. */
+     * one per clock. */
     double warps = ceil_div(threads, 32);
     bool in_warp = warp_sums(device, p) > 0;
     t.sums = passes * (2 * 16 * forward_sums(device, p) / c->shared_rate + 2 * c->shared_latency);
@@ -295,10 +296,10 @@ static CostTime backward_time(const Rates *r, const DeviceFacts *device, const L
            batch = p->batch;
     double loads = 4 * ceil_div(batch, 4), passes = p->passes, later = p->rounds - 1;
     double gather = plan_gather_groups(p), parcel = (double)plan_parcel_floats(p);
-    /* One unit, that is four rows of W_hh: 4 gates * 4 k * batch multiply-adds for 16 * batch bytes
-     * of dgates. Registers past the slice's end are multiplied, too; rounds after the first stream
-     * the weights that the first has in registers. One row is loaded from L2 while another is
-     * multiplied, four rows ahead if nothing is resident. */
+    /* One unit has four rows of w_hh, one per gate, and takes 4 gates * 4 k * batch multiply-adds
+     * and 16 * batch bytes of dgates. Registers past the slice's end are multiplied, too; rounds
+     * after the first stream the weights that the first round has in registers. One row is loaded
+     * from L2 while another is multiplied, four rows ahead if nothing is resident. */
     Work w = {0};
     double streamed =
         p->streamed + later * (double)(plan_least(p->resident, p->depth) + p->streamed);

@@ -74,7 +74,7 @@ void beam_offer(Beam *b, int64_t i, const double *logp)
     }
 }
 
-/* Copies `from` and one more word into *to, which owns its words; word -1: none. */
+/* Copies `from`, followed by `word` unless that is -1, into *to, which has words of its own. */
 static void extend(Hypothesis *to, const Hypothesis *from, double logp, int32_t word)
 {
     memcpy(to->words, from->words, (size_t)from->n * sizeof *to->words);
@@ -118,7 +118,7 @@ void beam_end(Beam *b, double penalty)
     for (int64_t i = 0; i < b->n_done; i++) {
         Hypothesis h = b->done[i];
         h.score = h.logp / pow((double)(h.n + !b->unfinished), penalty);
-        int64_t at = i; /* insertion keeps the order of equals */
+        int64_t at = i; /* inserting each keeps the order of equals */
         for (; at > 0 && h.score > b->done[at - 1].score; at--) b->done[at] = b->done[at - 1];
         b->done[at] = h;
     }

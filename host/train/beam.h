@@ -1,4 +1,4 @@
-/* beam: the search for one sentence's most probable outputs (TASKS 4). Knows no model: it receives
+/* beam: searches for one sentence's most probable outputs (TASKS 4). It has no model: it receives
  * the log probabilities of the words that may follow each hypothesis, and decides which hypotheses
  * continue.
  *
@@ -34,7 +34,7 @@ typedef struct Beam {
     int64_t V, width; /* classes; hypotheses with which a search begins */
     int32_t end;      /* the class that completes a hypothesis */
     int64_t live;     /* hypotheses that continue; 0: the search is over */
-    int64_t *parent;  /* (width) index of each before the last beam_advance */
+    int64_t *parent;  /* (width) index that each had before the last beam_advance */
     int32_t *word;    /* (width) the last word of each */
     Hypothesis *done; /* (width) complete hypotheses, in the order of completion until beam_end */
     int64_t n_done;
@@ -48,6 +48,8 @@ typedef struct Beam {
     int64_t candidates;
 } Beam;
 
+/* Allocates a beam for V classes; `end` is the class that completes a hypothesis. EXIT_FAILED:
+ * memory ran out. */
 int beam_init(Beam *b, int64_t V, int64_t width, int32_t end, Error *e);
 void beam_free(Beam *b);
 
@@ -55,12 +57,12 @@ void beam_free(Beam *b);
 int beam_begin(Beam *b, int64_t most, Error *e);
 /* Offers logp (V) of the words that may follow live hypothesis i; call it in the order of i. */
 void beam_offer(Beam *b, int64_t i, const double *logp);
-/* Continues the best of all that was offered, as many as the beam is wide. Hypotheses that ended
- * are done, and each makes the beam narrower by one. Among equals the lower parent wins, then the
- * lower word. */
+/* Continues the best of all that was offered, as many as the beam is wide. A hypothesis that is
+ * complete moves to `done` and makes the beam narrower by one. Among equals the lower parent wins,
+ * then the lower word. */
 void beam_advance(Beam *b);
-/* Scores and sorts the complete hypotheses, ties in the order of completion; if there are none,
- * those that were live at the last step. */
+/* Scores the complete hypotheses, or those that were live at the last step if none is complete, and
+ * sorts them, ties in the order of completion. */
 void beam_end(Beam *b, double penalty);
 
 #endif

@@ -27,7 +27,7 @@ struct Decoder {
     int64_t *order;         /* (batch) inputs, shortest first */
     int32_t *ids, *targets; /* (CHUNK,batch) or (columns) */
     float *features;        /* (features * batch,F) */
-    int64_t *from;          /* (columns) column of which each is a copy */
+    int64_t *from;          /* (columns) previous column that each continues */
     double *logp;           /* (V) */
 };
 
@@ -118,8 +118,8 @@ static const float *row_at(const DecodeInput *in, int64_t at, int64_t F)
     return in->features + row * F;
 }
 
-/* Reads positions from .. from + T - 1 of the inputs in d->order, except the last position of
- * each. */
+/* Reads T positions of the inputs in d->order, beginning with position `from`, but never the last
+ * position of an input. */
 static int read_chunk(Decoder *d, Model *m, const DecodeInput *input, int64_t n, int64_t from,
                       int64_t T, Error *e)
 {
@@ -267,7 +267,7 @@ int decode_run(Decoder *d, const DecodeInput *input, int64_t n, Error *e)
         code = beam_begin(&d->beam[i], input[i].most, e);
         d->ids[i] = input[i].ids[input[i].n - 1];
     }
-    /* any class will do: only scored positions have logits */
+    /* Any class will do as a target: only scored positions have logits. */
     memset(d->targets, 0, (size_t)d->columns * sizeof *d->targets);
     for (int64_t columns = n; !code && columns;) code = step(d, n, &columns, e);
     for (int64_t i = 0; !code && i < n; i++) beam_end(&d->beam[i], d->o.penalty);

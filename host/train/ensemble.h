@@ -1,5 +1,5 @@
-/* ensemble: the average of several models' probabilities (not logits), one model at a time (SPEC
- * 5). Holds 8 bytes per position of the stream: the log of the sum, over the models so far, of the
+/* ensemble: averages several models' probabilities (not logits), one model at a time (SPEC 5). It
+ * holds 8 bytes per position of the stream: the log of the sum, over the models so far, of the
  * probability of the token there. */
 #ifndef PLSTM_ENSEMBLE_H
 #define PLSTM_ENSEMBLE_H
@@ -10,10 +10,10 @@
 typedef struct Ensemble {
     int64_t n;       /* positions of the split */
     int members;     /* members begun */
-    double *log_sum; /* (n); INFINITY, which no probability has: not scored */
+    double *log_sum; /* (n); INFINITY, the logarithm of no probability: not scored */
 } Ensemble;
 
-/* Returns 0, or -1 if memory ran out. */
+/* Allocates an ensemble for n positions. Returns 0, or -1 if memory ran out. */
 int ensemble_init(Ensemble *e, int64_t n);
 void ensemble_free(Ensemble *e);
 
@@ -25,7 +25,7 @@ void ensemble_visit(Ensemble *e, int64_t position, double nats);
 /* Sets *nats to -log of the average probability at a position, over all members. Returns false if
  * the position is not scored. */
 bool ensemble_nats(const Ensemble *e, int64_t position, double *nats);
-/* Sets the sum and number of those. */
+/* Sets *nats to the sum of ensemble_nats over the scored positions, and *tokens to their number. */
 void ensemble_total(const Ensemble *e, double *nats, int64_t *tokens);
 
 #endif

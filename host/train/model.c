@@ -97,7 +97,7 @@ int model_drain(Model *m, WindowResult *r, Error *e)
 int model_gradients(Model *m, const Window *w, WindowResult *r, Error *e)
 {
     assert(w->train);
-    bool replayed; /* only with an update */
+    bool replayed; /* a window is replayed only with an update */
     int code = forward(m, w, &replayed, e);
     if (!code) code = backward(m, e);
     if (!code) code = m->ops->window_end(m->backend, r, NULL, NULL, e);

@@ -1,5 +1,5 @@
-/* model: one window through a backend (SPEC 1, 5). Decides the order of operations; has no
- * arithmetic of its own. */
+/* model: runs one window through a backend (SPEC 1, 5). It decides the order of operations and has
+ * no arithmetic of its own. */
 #ifndef PLSTM_MODEL_H
 #define PLSTM_MODEL_H
 
@@ -19,17 +19,19 @@ typedef struct Model {
     int32_t *token_best;    /* (T,B) */
 } Model;
 
-/* Opens a backend from backend_find; parameters are zero until model_set_params. */
+/* Opens a backend from backend_find; its parameters are zero until model_set_params. Closed by
+ * model_close; on failure nothing stays open. */
 int model_open(Model *m, const BackendOps *ops, const BackendConfig *config, Error *e);
 void model_close(Model *m);
 
+/* Copy all parameters, or all gradients, between the backend and *p (host memory). */
 int model_set_params(Model *m, const Params *p, Error *e);
 int model_get_params(Model *m, Params *p, Error *e);
 int model_get_grads(Model *m, Params *p, Error *e); /* after model_gradients */
 
-/* Runs forward, backward and update of one minibatch. *r is the result that was returned meanwhile:
- * this minibatch's, an earlier one's, or none (r->step says which). nats and grad_norm are from
- * before that minibatch's update. */
+/* Runs forward, backward and update of one minibatch. *r is the result that the backend returned
+ * meanwhile: that of this minibatch, that of an earlier one, or none (r->step is then -1). nats and
+ * grad_norm are from before the update by that minibatch. */
 int model_train_step(Model *m, const Window *w, double lr, double clip, WindowResult *r, Error *e);
 
 /* Returns the next outstanding result of a train step, in order; r->step is -1 if there is none. */

@@ -23,8 +23,8 @@ struct Report {
     Settings settings;
     bool quiet;
 
-    int log;                /* appended to; -1: there is no log */
-    int64_t threads_before; /* of the run that the log continues; -1: unknown */
+    int log;                /* descriptor of the log; -1: there is no log */
+    int64_t threads_before; /* threads of the run whose log is continued; -1: unknown */
     JsonLine line;
 
     /* Progress on standard error. No clock is read: the seconds of a step are its tokens divided by
@@ -33,8 +33,8 @@ struct Report {
     bool line_shown;  /* the progress line is on the screen */
     int64_t total;    /* minibatches of the whole run */
     int shown;        /* twentieths of the run reported so far */
-    double seconds;   /* of this process's steps */
-    double tokens;    /* of the same */
+    double seconds;   /* time of this process's steps */
+    double tokens;    /* tokens of the same steps */
     double rewritten; /* seconds when the line was last rewritten */
 };
 
@@ -52,7 +52,8 @@ static void run_line(JsonLine *l, const RunInfo *info)
     line_string(l, "preset", s->preset);
     for (int i = 0; i < settings_count(); i++) {
         const Option *o = settings_info(i);
-        /* Paths and the treatment of files say nothing about a run. */
+        /* Paths and flags only say where files are and how they are treated, so they are not
+         * logged. */
         if (o->type == TYPE_PATH || o->type == TYPE_FLAG || !settings_of_task(i, s->task)) continue;
         if (!info->kernel && !strcmp(o->name, "kernel")) line_string(l, o->name, NULL);
         else option_json(o, s, l);
@@ -101,7 +102,7 @@ void report_classes_json(JsonLine *l, const ClassScore *classes)
     line_double(l, "best_ppl", classes->best_ppl);
     line_open(l, "classes", '{');
     for (int k = 0; k < classes->known->classes; k++) {
-        double n = (double)classes->tokens[k]; /* 0: both are null */
+        double n = (double)classes->tokens[k]; /* if it is 0, both numbers are null */
         line_open(l, classes->known->name[k], '{');
         line_double(l, "ppl", exp(classes->nats[k] / n));
         line_double(l, "best_ppl", exp(classes->best_nats[k] / n));
@@ -203,7 +204,7 @@ static int log_open(Report *r, Error *e)
     return goes_on ? EXIT_DONE : log_line(r, e);
 }
 
-/* ---- for people ---- */
+/* ---- the header, the table of epochs and the progress line ---- */
 
 /* Returns the width of column i of the table of epochs, which has one column per figure. */
 static int column_width(int i) { return i == 0 ? 14 : i == 1 ? 20 : 18; }
@@ -222,7 +223,7 @@ static void columns_print(const RunInfo *info)
     printf("\n");
 }
 
-/* Returns whether a resumed run has neither a minibatch nor the end of an epoch before it. */
+/* Returns whether a resumed run has neither a minibatch nor the end of an epoch left to do. */
 static bool nothing_left(const Report *r)
 {
     const Counters *at = r->info.resumed;
@@ -230,7 +231,7 @@ static bool nothing_left(const Report *r)
     return at && at->step >= r->total && !epoch_ends;
 }
 
-/* Prints what runs, and its size, before it starts. */
+/* Prints what is about to run, and how large it is. */
 static void header_print(const Report *r)
 {
     const RunInfo *info = &r->info;
@@ -329,8 +330,8 @@ static void progress_show(Report *r, const StepInfo *s)
                           ? window.ws_col
                           : 80;
         progress_text(r, s, s->words_per_s, text, sizeof text);
-        fprintf(stderr, "\r%.*s\033[K", columns - 1,
-                text); /* a line that wraps could not be rewritten */
+        /* a line that wraps could not be rewritten */
+        fprintf(stderr, "\r%.*s\033[K", columns - 1, text);
         r->line_shown = true;
         r->rewritten = r->seconds;
         return;

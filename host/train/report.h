@@ -1,5 +1,5 @@
-/* report: the output of a run: the JSON log (SPEC 8), the progress line on standard error, tables
- * on standard output. Beside the commands, this is the only file that prints for people. */
+/* report: writes the output of a run: the JSON log (SPEC 8), the progress line on standard error,
+ * tables on standard output. Besides the commands, this is the only file that prints for people. */
 #ifndef PLSTM_REPORT_H
 #define PLSTM_REPORT_H
 
@@ -33,7 +33,7 @@ typedef struct StepInfo {
     int64_t step;  /* index over the whole run, from 0 */
     int64_t epoch; /* from 1 */
     int64_t minibatch;
-    double loss; /* SPEC 5: sum over the scored positions, divided by B */
+    double loss; /* nats divided by B (SPEC 5) */
     double nats;
     int64_t tokens;
     double grad_norm, lr, words_per_s;
@@ -49,8 +49,8 @@ typedef struct EpochInfo {
     double seconds; /* of training and scoring, in this process */
 } EpochInfo;
 
-/* Prints the best possible perplexity and a table by class; and writes them as members "best_ppl"
- * and "classes" of a log line. */
+/* report_classes prints the best possible perplexity and a table by position class;
+ * report_classes_json writes them as members "best_ppl" and "classes" of a log line. */
 void report_classes(FILE *out, const ClassScore *classes);
 void report_classes_json(JsonLine *l, const ClassScore *classes);
 
@@ -58,27 +58,29 @@ void report_classes_json(JsonLine *l, const ClassScore *classes);
  * A fresh run truncates the log. A resumed run keeps the lines that an uninterrupted run would have
  * at this point: `step` lines below resumed->step and `epoch` lines of completed epochs. It drops
  * valid and test lines and an incomplete last line, and writes the run line again with the current
- * settings (new file + rename, so that a kill loses nothing). EXIT_BAD_DATA: the log cannot be
- * opened or written. `commit` in the run line is the build's; paths are not logged, so that the
- * logs of equal runs are equal wherever they are. *info is copied; what it points to, except the
- * settings' record itself, must live until report_close. */
+ * settings (a new file replaces the old one, so that a kill loses nothing). EXIT_BAD_DATA: the log
+ * cannot be opened or written. `commit` in the run line is the build's; paths are not logged, so
+ * that the logs of equal runs are equal wherever they are. *info is copied; what it points to,
+ * except the settings' record itself, must live until report_close. */
 int report_open(Report **r, const RunInfo *info, bool quiet, Error *e);
 
-/* Each writes its line at once (flushed). A failed write (full disk) is EXIT_BAD_DATA and names the
- * log, or EXIT_FAILED and names standard output. An epoch's line goes to the log before the
- * checkpoint is written, since a resumed run drops the lines after its checkpoint and adds none,
- * and to the screen after it (report_epoch_row), since whoever reads the screen may end the run. */
+/* Each function writes its line at once. If a write fails (full disk), it returns EXIT_BAD_DATA and
+ * names the log, or EXIT_FAILED and names standard output. report_epoch writes an epoch's line to
+ * the log and is called before the checkpoint is written, since a resumed run drops the lines after
+ * its checkpoint and adds none. report_epoch_row prints the epoch and is called after that, since
+ * whoever reads the screen may end the run. */
 int report_step(Report *r, const StepInfo *s, bool log_line, Error *e);
 int report_epoch(Report *r, const EpochInfo *i, Error *e);
 int report_epoch_row(Report *r, const EpochInfo *i, Error *e);
-/* Reports the n figures of a split that was scored outside an epoch's line: valid, or a test with
- * what its task adds. */
+/* Reports the n figures of a split that was scored apart from an epoch: valid, or a test with what
+ * its task adds. */
 int report_split(Report *r, int split, const Figure *figure, int n, const Totals *totals, Error *e);
 
-/* Prints a hint on standard error without breaking the progress line: "stopped by SIGINT after
- * ...". */
+/* Prints a hint on standard error, "stopped by SIGINT after ...", without breaking the progress
+ * line; prints nothing if the report is quiet. */
 void report_say(Report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Closes the log and frees the report; r may be NULL. */
 void report_close(Report *r);
 
 #endif

@@ -1,5 +1,6 @@
-/* run_corpus: the text of a training run: the splits that it needs, under its vocabulary, and for a
- * resumed run a check that it is the text that the checkpoint was trained on. */
+/* run_corpus: reads the text of a training run: the splits that the run needs, with the ids of its
+ * vocabulary. For a resumed run it checks that this is the text that the checkpoint was trained
+ * on. */
 #ifndef PLSTM_RUN_CORPUS_H
 #define PLSTM_RUN_CORPUS_H
 
@@ -10,12 +11,12 @@
 #include "host/data/corpus.h"
 #include "host/store/checkpoint.h"
 
-/* Reads settings->data: train, and the splits that are scored. resume NULL: a fresh run.
+/* Reads train and the splits that are scored from settings->data. resume NULL: a fresh run.
  * EXIT_USAGE: the text is not the checkpoint's. */
 int run_corpus(Corpus *c, const Settings *s, const Checkpoint *resume, Error *e);
 
-/* Lists the files that reading `splits` (bits) of dir would open, for outputs_check; `dir` may be
- * NULL. Freed by corpus_paths_free. */
+/* Lists for outputs_check the files of all splits of dir, and the vocabulary's file; either name
+ * may be NULL. Freed by corpus_paths_free. */
 enum { CORPUS_PATHS = 64 };
 typedef struct CorpusPaths {
     OtherFile file[CORPUS_PATHS + 2]; /* (n), with room for two of the caller's */
@@ -25,7 +26,7 @@ typedef struct CorpusPaths {
 int corpus_paths(CorpusPaths *p, const char *dir, const char *vocab, Error *e);
 void corpus_paths_free(CorpusPaths *p);
 
-/* Prints one line for each harmless peculiarity of a corpus' files. */
+/* Prints one line for each harmless peculiarity of a corpus's files. */
 void print_remarks(const Corpus *c, FILE *out);
 
 #endif

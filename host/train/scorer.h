@@ -11,8 +11,8 @@
 typedef void (*ScoreVisitor)(void *user, int64_t place, int32_t target, int32_t best, double nats);
 
 /* Scores every batch of a source; visit may be NULL. The model's training state is saved and
- * restored. *fault (may be NULL): a window timed out on the device (backend.h); scoring failed, but
- * the weights are intact. */
+ * restored. *fault (may be NULL) becomes true if a window timed out on the device (backend.h):
+ * scoring failed, but the weights are intact. */
 int score_source(Model *m, Source *source, ScoreVisitor visit, void *user, Totals *totals,
                  bool *fault, Error *e);
 

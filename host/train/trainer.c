@@ -16,13 +16,13 @@
 #include "host/store/weights.h"
 #include "host/train/scorer.h"
 
-/* The log's data about a minibatch, kept until its result is returned (backend.h: a few minibatches
- * later on a device). */
+/* What the log records about a minibatch, kept until the result is returned, which on a device is a
+ * few minibatches later (backend.h). */
 enum { RUNNING = 8 };
 typedef struct Submitted {
     Counters at; /* before the minibatch */
     double start;
-    int64_t B, scored; /* of its batch */
+    int64_t B, scored; /* rows and scored positions */
 } Submitted;
 
 typedef struct Trainer {
@@ -46,8 +46,8 @@ typedef struct Trainer {
     int64_t first_step;      /* first step of this process */
     int64_t first_epoch;     /* first epoch of this process */
     bool best_saved;         /* --save-best was written */
-    int64_t saved_step;      /* of the newest --save of this run; -1: none */
-    int64_t scored_step;     /* at which valid was last scored; -1: never */
+    int64_t saved_step;      /* step of the newest --save of this run; -1: none */
+    int64_t scored_step;     /* step at which valid was last scored; -1: never */
     double saved_at;         /* seconds */
     double epoch_seconds;    /* of the current epoch, in this process */
     char note[WEIGHTS_NOTE]; /* about --init-weights */
@@ -221,8 +221,8 @@ static int save(Trainer *t, Error *e)
 
 /* ---- scoring ---- */
 
-/* After a timeout on the device, or a report that could not be written: saves the state from before
- * it, if there is one, and says so in the sentence. */
+/* Call after a timeout on the device, or after a report that could not be written. Saves the state
+ * from before it if --save is given, and then adds to the error's sentence where it is saved. */
 static void save_and_say(Trainer *t, Error *e)
 {
     Error ignored; /* the first error is the one to report */
@@ -240,17 +240,17 @@ static int score_split(Trainer *t, int split, Totals *totals, Error *e)
     const char *name = t->task->split_name(t->data, split);
     if (t->task->score_begin) t->task->score_begin(t->data, split);
     int code = score_source(&t->model, t->split[split], t->task->visit, t->data, totals, &fault, e);
+    /* a finite sum of nats may still overflow as a perplexity */
     if (code && fault) save_and_say(t, e);
-    if (!code &&
-        !isfinite(totals_ppl(totals))) /* a finite sum of nats may still overflow as a perplexity */
+    if (!code && !isfinite(totals_ppl(totals)))
         code = error_set(e, EXIT_DIVERGED,
                          "diverged: the %s split's perplexity is not finite after step %lld", name,
                          (long long)t->at.step);
     return code;
 }
 
-/* Fills f with the figures of a split's totals (NULL: not scored), after the n figures that it
- * has. */
+/* Appends the figures of a split's totals (NULL: not scored) to the n figures in f, and returns
+ * their new number. */
 static int figures(const Trainer *t, int split, const Totals *totals, Figure *f, int n)
 {
     return n + t->task->figures(t->data, &t->settings, split, totals, f + n);
@@ -258,7 +258,7 @@ static int figures(const Trainer *t, int split, const Totals *totals, Figure *f,
 
 /* ---- training ---- */
 
-/* Notes whether a report could be written. */
+/* Notes whether a report could be written, and returns code. */
 static int note_failure(Trainer *t, int code)
 {
     t->unheard |= code != EXIT_DONE;
@@ -292,8 +292,8 @@ static int take_result(Trainer *t, const WindowResult *r, Error *e)
                      .epoch_tokens = t->at.tokens};
     int code = note_failure(
         t, t->unheard ? EXIT_DONE : report_step(t->report, &info, r->step % s->log_every == 0, e));
-    bool finite = isfinite(
-        exp(r->nats / (double)tokens)); /* a loss of 710 nats per word is not a perplexity */
+    /* a loss of 710 nats per word overflows as a perplexity */
+    bool finite = isfinite(exp(r->nats / (double)tokens));
     if (!code && !(finite && isfinite(r->grad_norm)))
         return error_set(
             e, EXIT_DIVERGED,
@@ -318,7 +318,8 @@ static int save_before_fault(Trainer *t, const WindowResult *r, int code, Error 
     return code;
 }
 
-/* Waits for the results of all minibatches so far: nothing is saved, scored or ended before. */
+/* Waits for the results of all minibatches so far. Call it before anything is saved, scored or
+ * ended. */
 static int settle(Trainer *t, Error *e)
 {
     int code = EXIT_DONE;
@@ -359,7 +360,7 @@ static int train_minibatch(Trainer *t, Error *e)
     return take_result(t, &r, e);
 }
 
-/* Ends an epoch: scores, reports, advances the schedule, saves. */
+/* Ends an epoch: scores it, reports it, advances the schedule and saves. */
 static int end_epoch(Trainer *t, Error *e)
 {
     const Settings *s = &t->settings;
@@ -387,7 +388,7 @@ static int end_epoch(Trainer *t, Error *e)
         t->at.best_valid = cost;
         if (s->save_best) code = save_to(t, s->save_best, e), t->best_saved = !code;
     }
-    t->saved_step = -1; /* a file of this step saved inside the epoch is not this one */
+    t->saved_step = -1; /* a file that was saved inside the epoch at this step differs */
     if (!code) code = save(t, e);
     return code ? code : note_failure(t, report_epoch_row(t->report, &info, e));
 }
@@ -410,8 +411,8 @@ static int train(Trainer *t, Error *e)
     }
 }
 
-/* Completes a finished run: the scores, then its checkpoint (a run that diverged in its last steps
- * must not replace a good file), then the report of the scores. */
+/* Completes a finished run: scores the splits, saves the checkpoint, then reports the scores. It
+ * saves after scoring, since a run that diverged in its last steps must not replace a good file. */
 static int finish(Trainer *t, Error *e)
 {
     struct {
@@ -438,8 +439,8 @@ static int finish(Trainer *t, Error *e)
     return code;
 }
 
-/* Reports the backend's remark, and changes under a resumed run that may change the bits of its
- * results. */
+/* Reports the backend's remark, and what has changed since the checkpoint of a resumed run in a way
+ * that may change the bits of its results. */
 static void report_backend(Trainer *t, const Checkpoint *resume)
 {
     BackendInfo info;

@@ -1,4 +1,4 @@
-/* The caption model: an image's features, then words (TASKS 4). */
+/* The caption model reads an image's features and predicts the words of its caption (TASKS 4). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +15,8 @@ struct TaskData {
     char image_features_sha256[65]; /* "" if nothing is trained */
 };
 
-static const char key_features[] =
-    "image_features_sha256"; /* a key of the metadata: a resumed run must find the same features */
+/* A key of the metadata: a resumed run must find the same features. */
+static const char key_features[] = "image_features_sha256";
 
 /* ---- opening ---- */
 
@@ -177,7 +177,7 @@ static int caption_figures(const TaskData *d, const Settings *s, int split, cons
 }
 
 /* Returns the perplexity of the annotator of the built-in scenes, who sees the scene; NAN if the
- * captions are others, or have words that the vocabulary lacks. */
+ * captions are not built in, or have words that the vocabulary lacks. */
 static double best_ppl(const TaskData *d, int split)
 {
     const CaptionSplit *s = &d->captions.split[split];

@@ -1,5 +1,5 @@
-/* The frames model: a phonetic state for every frame of an utterance (TASKS 4). Every position
- * reads a feature row and is scored; the metric is the share of correct frames. */
+/* The frames model predicts a phonetic state for every frame of an utterance (TASKS 4). Every
+ * position reads a feature row and is scored; the metric is the share of correct frames. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,8 +16,9 @@ enum { CONFUSIONS_SHOWN = 5 };
 
 struct TaskData {
     Frames frames;
-    int64_t voiced, voiced_hits; /* of the split that is being scored: its frames without silence */
-    /* (V,V) frames by target, then by what they were taken for; NULL: not counted */
+    /* frames without silence of the split that is being scored, and the hits among them */
+    int64_t voiced, voiced_hits;
+    /* (V,V) frames of each target that were taken for each label; NULL: not counted */
     int64_t *confusion;
     char feature_size[24], labels[24];
     /* training frames of each label, separated by blanks; NULL if training was not read */
@@ -50,7 +51,8 @@ static int agrees(const Frames *f, const Settings *s, const Checkpoint *c, Error
     return EXIT_DONE;
 }
 
-/* Reads the split of that name, if there is one; task.h defines which other names there are. */
+/* Reads the split of that name, if there is one. The caller refuses a name that no split has
+ * (split_name in task.h). */
 static int read_named(Frames *f, const char *name, Error *e)
 {
     for (int i = FRAMES_VALID; i < FRAMES_SPLITS; i++)
@@ -58,7 +60,8 @@ static int read_named(Frames *f, const char *name, Error *e)
     return EXIT_DONE;
 }
 
-/* Writes the frames of each label as text; returns NULL if memory ran out. */
+/* Returns the number of frames of each label as text, which the caller frees; NULL if memory ran
+ * out. */
 static char *counts_text(const Frames *f)
 {
     size_t n = 0, size = (size_t)f->V * 21 + 1;
@@ -114,7 +117,7 @@ static int frames_inputs(const Settings *s, CorpusPaths *paths, Error *e)
     *paths = (CorpusPaths){.n = 0};
     if (!s->data || !strcmp(s->data, "synthetic")) return EXIT_DONE;
     for (int i = 0; i <= 3 * FRAMES_SPLITS; i++) {
-        bool phones = i == 3 * FRAMES_SPLITS; /* of all splits: beside their folders */
+        bool phones = i == 3 * FRAMES_SPLITS; /* one file for all splits, beside their folders */
         char *path = phones ? frames_path(&f, 0, "../phones") : frames_path(&f, i / 3, file[i % 3]);
         if (!path) {
             corpus_paths_free(paths);
@@ -328,8 +331,8 @@ static void frames_log_run(const TaskData *d, const Settings *s, JsonLine *l)
     line_int(l, "left_out", sequences_longer(&f->split[FRAMES_TRAIN].rows, s->max_length));
 }
 
-/* Computes what the generator's own posterior reaches. Returns false if the data is something
- * else. */
+/* Computes the score that the generator's own posterior reaches. Returns false if the data is not
+ * built in. */
 static bool best_of(const TaskData *d, int split, SpeechBest *best)
 {
     Error ignored; /* everything else is reported without it */

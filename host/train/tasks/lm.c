@@ -1,5 +1,5 @@
-/* The language model of SPEC: windows of a stream with carried state, in which every position is
- * scored. */
+/* The language model of SPEC reads windows of a stream with carried state and is scored at every
+ * position. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,8 @@
 struct TaskData {
     Corpus corpus;
     const KnownText *known; /* NULL if the true distribution of its ids is not known */
-    int split;              /* that is being scored */
-    double *nats;           /* of its positions, NAN: not scored; NULL unless known */
+    int split;              /* the split that is being scored */
+    double *nats;           /* of each of its positions, NAN: not scored; NULL unless known */
 };
 
 static int lm_open(const TaskOpen *o, TaskData **out, Error *e)
@@ -118,8 +118,8 @@ static int64_t lm_paper_tokens(const TaskData *d, const Settings *s, int split)
     return rows ? rows * (d->corpus.split[split].n / rows - 1) : 0;
 }
 
-/* SPEC 6: the same sum over the scored windows, divided by a count that includes words outside
- * them. */
+/* Returns the perplexity of the authors' script (SPEC 6): the same sum over the scored windows,
+ * divided by a count that includes words outside them. */
 static double paper_ppl(const TaskData *d, const Settings *s, int split, const Totals *t)
 {
     int64_t tokens = lm_paper_tokens(d, s, split);
@@ -168,7 +168,7 @@ static void lm_print_data(const TaskData *d, const Settings *s, FILE *out)
     fprintf(out, "\n");
 }
 
-/* Writes a number of a split, null if it was not read. */
+/* Writes n as a member with the name of a split, or null if the split was not read. */
 static void split_count(JsonLine *l, const Corpus *c, int split, int64_t n)
 {
     if (c->split[split].n) line_int(l, split_name[split], n);
@@ -197,8 +197,8 @@ static bool nats_of(const void *user, int64_t position, double *nats)
     return !isnan(*nats);
 }
 
-/* Computes the scores by position class of the split that was scored last. Returns false if the
- * distribution is not known. */
+/* Computes the scores by position class of the split that was scored last. Returns false if its
+ * true distribution is not known. */
 static bool classes_of(const TaskData *d, int split, ClassScore *classes)
 {
     Error ignored; /* everything else is reported without them */

@@ -1,5 +1,5 @@
-/* Translation as a language model over the source, then the target, scored on the target only
- * (TASKS 4). */
+/* Translation by a language model that reads the source and then the target, and is scored on the
+ * target only (TASKS 4). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,8 @@ static int agrees(const Pairs *p, const Settings *s, const Checkpoint *c, Error 
 
 static PairsOptions options_of(const Settings *s)
 {
-    /* A checkpoint's languages do not apply to the built-in corpus; given ones are refused. */
+    /* A checkpoint's languages do not apply to the built-in corpus; languages given by options are
+     * refused. */
     bool folder = strcmp(s->data, "synthetic") != 0;
     return (PairsOptions){.dir = s->data,
                           .language = {folder || settings_given(s, "source") ? s->source : NULL,
@@ -51,7 +52,8 @@ static PairsOptions options_of(const Settings *s)
                           .wanted = (unsigned)s->eval};
 }
 
-/* Reads the split of that name, if there is one; task.h defines which other names there are. */
+/* Reads the split of that name, if there is one. The caller refuses a name that no split has
+ * (split_name in task.h). */
 static int read_named(Pairs *p, const char *name, Error *e)
 {
     int split = !strcmp(name, "valid") ? PAIRS_VALID : !strcmp(name, "test") ? PAIRS_TEST : -1;
@@ -77,7 +79,7 @@ static int translate_open(const TaskOpen *o, TaskData **out, Error *e)
     TaskData *d = calloc(1, sizeof *d);
     if (!d) return error_set(e, EXIT_FAILED, "memory ran out while the data was read");
     int code = pairs_load(&d->pairs, &options, e);
-    d->pairs.o.vocab = NULL; /* copied */
+    d->pairs.o.vocab = NULL; /* the vocabularies were copied */
     if (!code && o->split) code = read_named(&d->pairs, o->split, e);
     if (!code && from && !o->split) code = agrees(&d->pairs, o->settings, from, e);
     if (code) {
@@ -182,7 +184,7 @@ static int translate_figures(const TaskData *d, const Settings *s, int split, co
 }
 
 /* Returns the perplexity of the translator of the built-in corpus, whose distribution is known; NAN
- * if the text is another, or has words that the vocabularies lack. */
+ * if the text is not built in, or has words that the vocabularies lack. */
 static double best_ppl(const TaskData *d, int split)
 {
     const PairSplit *s = &d->pairs.split[split];
