@@ -102,9 +102,12 @@ typedef struct BackendOps {
      * few per cent), so that a model that cannot fit is refused first. NULL: the backend allocates
      * on a device, and checks that itself. */
     size_t (*bytes)(const BackendConfig *config);
+
+    /* Opens an instance, whose parameters and carried state are zero; close frees it. If open
+     * fails, there is nothing to close. */
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
-    void (*info)(const Backend *b, BackendInfo *info);
+    void (*info)(const Backend *b, BackendInfo *info); /* fills *info */
 
     /* Parameters and gradients cross this interface as float32, tensor k of params.h, row-major. A
      * gradient is unclipped and belongs to the last window for which *_backward ran; it is defined

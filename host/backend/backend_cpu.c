@@ -132,8 +132,8 @@ static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
 static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 
-/* Returns the number of threads that pay off: one more for every two million multiply-adds per
- * window. For fewer, synchronising costs more than a thread saves. */
+/* Returns the number of threads that pay off, at most config.threads: one, and one more for every
+ * two million multiply-adds per window. For fewer, synchronising costs more than a thread saves. */
 static int threads_of(const BackendConfig *g)
 {
     double work = (double)positions(g) * (double)g->shape.H *
@@ -415,8 +415,9 @@ static inline Vec tanh_vec(Vec x)
 static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+    /* The bound is below 2^32, since keep < 1 where anything is masked. */
     uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32),
-             bound = (uint32_t)key->bound; /* keep < 1: below 2^32 */
+             bound = (uint32_t)key->bound;
     float scale = key->scale;
     for (int j = 0; j < LANES; j++) {
         uint64_t at = q + (uint64_t)(j / (LANES / 4)) * stride + (uint64_t)(j % (LANES / 4));

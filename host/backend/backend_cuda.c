@@ -11,7 +11,7 @@
  *            window, lr and result slot live in device memory (StepState) and advance inside the
  *            graph. The host keeps its own copy and uploads it only where a step is not the one
  *            that this copy predicts: a new epoch, a new lr, a resumed run. Windows without an
- *            update always launch kernel by kernel.
+ *            update, or with gradients of the carried state, always launch kernel by kernel.
  * Batches    The windows of the stream given to train_stream are cut on the device. Any other
  *            window's ids, targets, lists of rows and features reach it in one copy from a pinned
  *            block; each step in flight has its own block. Graphs are kept per shape: (T, B, scored
@@ -63,8 +63,8 @@
 #include "recurrence.h"
 
 enum {
-    SLOTS = 4,   /* of the ring of results */
-    PIECE = 256, /* bytes; every part of a block begins at a multiple, hence at a cache line */
+    SLOTS = 4,   /* entries of the ring of results */
+    PIECE = 256, /* bytes; every part of a block begins at a multiple of it */
     GRAPHS = 32, /* kept at once */
     ROUNDED = 64 /* rows of a list are rounded up to this */
 };

@@ -44,7 +44,7 @@ typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch,
                           bool more, const float *ahead, int64_t step);
 
-/* The tiles, as [vectors - 1][rows]; there is none of 0 rows. */
+/* The tiles, as [vectors - 1][rows]; the entries of 0 rows are NULL. */
 extern TileFunction *const tile_functions[2][TILE_ROWS + 1];
 
 static inline Vec vec_load(const float *from)

@@ -10,7 +10,7 @@
 /* Returns the bytes of memory that this process can still get, or SIZE_MAX if no limit is known. */
 size_t machine_memory(void);
 
-/* Checks that `bytes` more can be allocated; EXIT_NO_DEVICE says how much memory there is. */
+/* Checks that `bytes` more can be allocated; EXIT_NO_DEVICE says how many can be. */
 int machine_fits(size_t bytes, Error *e);
 
 /* Returns the number of CPUs that this process may use, at least 1: those of its affinity mask, or

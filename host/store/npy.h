@@ -1,9 +1,10 @@
 /* npy: NumPy's file format for one array, as `numpy.save` writes and `numpy.load` reads it: a
  * magic, a version, a header that is a Python dict of dtype, order and shape, then the elements.
  * This reader supports little-endian float32 and float16 in C order, in format versions 1 to 3. It
- * trusts nothing in the file: it checks every length before it reads an element. The header may end
- * in a comment (`# ...`), which numpy.load skips. plstm uses it as a note on the array's
- * contents. */
+ * trusts nothing in the file: it checks every length before it reads an element.
+ *
+ * The header may end in a comment (`# ...`), which numpy.load skips. plstm uses it as a note on the
+ * array's contents. */
 #ifndef PLSTM_NPY_H
 #define PLSTM_NPY_H
 
