@@ -34,14 +34,14 @@ typedef struct BackendConfig {
     LstmPrecision precision;
     /* cuda: note "plan" of the resumed run's checkpoint; NULL: none */
     const char *plan;
-    /* cuda: its note "algorithms", which outlives the backend; NULL: none */
+    /* cuda: note "algorithms" of the same checkpoint, which outlives the backend; NULL: none */
     const char *algorithms;
     /* cuda: launch every kernel separately and never replay a graph (profilers, NVTX) */
     bool eager;
 } BackendConfig;
 
-/* Fills in what the settings decide: capacity, masks, threads (setting 0: all that this process may
- * use), kernels, precision. */
+/* Returns the configuration that the settings decide: capacity, masks, threads (setting 0: all that
+ * this process may use), kernels, precision. */
 BackendConfig backend_config(const Settings *s, const ModelShape *shape, bool train);
 
 /* One window to run. */
@@ -52,7 +52,7 @@ typedef struct Window {
     int64_t index;
     bool train;   /* masks are on, activations are kept, and gradients follow */
     bool update;  /* an update follows; set by model.c */
-    int64_t step; /* of the run; keys the masks */
+    int64_t step; /* number of the step in the run; keys the masks */
 } Window;
 
 /* A backend may return the result of an update several windows later, so that the host does not
@@ -77,8 +77,8 @@ typedef struct BackendInfo {
     /* kernel in use, in the form of --kernel, alive as long as the backend; NULL: there is no
      * choice */
     const char *kernel;
-    /* One line for the user about the choice of kernels, alive as long; "": none. It reports notes
-     * "plan" and "algorithms" that differ from the resumed run's. */
+    /* One line for the user about the choice of kernels, alive as long as the backend; "": none. It
+     * reports notes "plan" and "algorithms" that differ from the resumed run's. */
     const char *remark;
     int notes;
     struct {
@@ -87,7 +87,7 @@ typedef struct BackendInfo {
     } note[BACKEND_NOTES];
 } BackendInfo;
 
-/* Functions that return int return an ExitCode and fill *e. */
+/* Functions that return int return an ExitCode and fill *e on failure. */
 typedef struct BackendOps {
     const char *name;
     const char *summary; /* one line for --help and tables */
@@ -102,9 +102,12 @@ typedef struct BackendOps {
      * few per cent), so that a model that cannot fit is refused first. NULL: the backend allocates
      * on a device, and checks that itself. */
     size_t (*bytes)(const BackendConfig *config);
+
+    /* Opens an instance, whose parameters and carried state are zero; close frees it. If open
+     * fails, there is nothing to close. */
     int (*open)(const BackendConfig *config, Backend **b, Error *e);
     void (*close)(Backend *b);
-    void (*info)(const Backend *b, BackendInfo *info);
+    void (*info)(const Backend *b, BackendInfo *info); /* fills *info */
 
     /* Parameters and gradients cross this interface as float32, tensor k of params.h, row-major. A
      * gradient is unclipped and belongs to the last window for which *_backward ran; it is defined
@@ -135,29 +138,29 @@ typedef struct BackendOps {
      * replayed: window_end enqueues everything from embedding_forward to embedding_backward as a
      * whole, and these must not be called. */
     int (*window_begin)(Backend *b, const Window *w, bool *replayed, Error *e);
-    int (*embedding_forward)(Backend *b,
-                             Error *e); /* D_0(x^0): rows of the encoder, projected features */
-    int (*layer_forward)(Backend *b, int64_t l,
-                         Error *e); /* h, c, gates, D_{l+1}(h^l); carries h and c */
-    /* Of the scored positions: logits, nats; training: dlogits in place of the logits. */
+    /* Computes D_0(x^0) from rows of the encoder and projected features. */
+    int (*embedding_forward)(Backend *b, Error *e);
+    /* Computes h, c, gates and D_{l+1}(h^l); carries h and c. */
+    int (*layer_forward)(Backend *b, int64_t l, Error *e);
+    /* Computes logits and nats of the scored positions; in training, dlogits replace the logits. */
     int (*softmax_forward)(Backend *b, Error *e);
-    /* The decoder's gradients, and the gradient into the last layer's output. */
+    /* Computes the decoder's gradients, and the gradient into the last layer's output. */
     int (*softmax_backward)(Backend *b, Error *e);
-    /* dw_ih, dw_hh, db, and the gradient into the layer below. */
+    /* Computes dw_ih, dw_hh, db, and the gradient into the output of the layer below. */
     int (*layer_backward)(Backend *b, int64_t l, Error *e);
     int (*embedding_backward)(Backend *b, Error *e);
-    int (*update)(Backend *b, double lr, double clip,
-                  Error *e); /* norm, clip, w -= lr*dw (SPEC 5) */
+    /* Computes the gradient norm, clips and sets w -= lr * dw (SPEC 5). */
+    int (*update)(Backend *b, double lr, double clip, Error *e);
     /* Ends the window. If it did not train, token_nats (T,B), or NULL, receives -log p of each
      * target, 0 where there is none, and token_best (T,B), or NULL, the id of the largest logit
      * (the lowest among equals), -1 where the position is not scored or config.hits is off. */
     int (*window_end)(Backend *b, WindowResult *r, double *token_nats, int32_t *token_best,
                       Error *e);
-    /* Returns the next outstanding result and waits for it; step -1: there is none. NULL: there
-     * never is one. */
+    /* Waits for the next outstanding result and returns it; step -1: there is none. drain is NULL
+     * if a backend never has one. */
     int (*drain)(Backend *b, WindowResult *r, Error *e);
-    /* After softmax_forward of a window that does not train: copies the logits of its scored
-     * positions number row .. row+rows-1, counted in the order of positions; V_out floats each. */
+    /* After softmax_forward of a window that does not train: copies the logits of scored positions
+     * number row .. row+rows-1, counted in the order of positions, to dst (rows,V_out). */
     int (*logits_get)(Backend *b, int64_t row, int64_t rows, float *dst, Error *e);
 } BackendOps;
 

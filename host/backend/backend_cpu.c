@@ -1,28 +1,30 @@
 /* backend_cpu: float32 on OpenMP and the tiles of tile.h; the backend for machines without a GPU.
  *
  * Work        The products over all T*B positions (input projections, softmax, every weight
- *             gradient) are those of sgemm.h. The recurrence is computed here: one parallel region
- *             per layer and direction for all T steps, like a persistent kernel.
+ *             gradient) are computed by sgemm.h. The recurrence is computed here: one parallel
+ *             region per layer and direction for all T steps, like a persistent kernel.
  * Partition   A thread owns a contiguous range of vectors of hidden units (tile.h: a vector has as
  *             many as the CPU's registers have lanes) and four rows of W_hh for each unit, in both
  *             directions.
- * Weights     Packed for each window into panels of two vectors and stretches of K_BLOCK, in the
- *             order in which the owner reads them. A panel serves all rows of the batch, tile by
- *             tile, from the first two caches while the next panel is fetched, so that every weight
- *             is loaded from beyond them once per step. Every other step runs backwards and begins
- *             with what the previous one left in the caches.
- * Exchange    Forward h_t, backward dgates_t, written by their owners in the consumers' layout (k,
- *             rows), in two alternating buffers.
- * Barrier     One per step, between the last write of a step's exchange buffer and its first read.
- *             Double buffering makes one suffice: a thread can write buffer t+1 only after all have
- *             passed barrier t and so have finished with buffer t-1.
+ * Weights     W_hh is packed once per window, layer and direction into panels of two vectors and
+ *             stretches of K_BLOCK terms, in the order in which its owner reads them. A panel is
+ *             used for all rows of the batch, tile by tile, from the first two caches while the
+ *             next panel is prefetched, so that each step loads every weight only once from beyond
+ *             these caches. Every other step visits the panels in reverse order, and so begins with
+ *             those that the previous step left in the caches.
+ * Exchange    The threads exchange h_t in the forward pass and dgates_t in the backward pass. The
+ *             owner of a unit writes its values in the layout that all threads read, (k, rows),
+ *             into two alternating buffers.
+ * Barrier     There is one barrier per step, between the last write of a step's exchange buffer and
+ *             its first read. Double buffering makes one suffice: a thread can write buffer t+1
+ *             only after all have passed barrier t and so have finished with buffer t-1.
  * Order       Every sum has a fixed order for a given thread count: the same thread count gives the
  *             same bits.
  * Precision   tf32 and bf16 are simulated, for their effect on training: both operands of every
  *             product are rounded as tensor cores round them; sums and everything else stay
  *             float32. The rounded copies cost time; float32 runs without them.
- * Memory      One block, carved once by `carve`, which also computes its size; a step allocates
- *             nothing. */
+ * Memory      All memory is one block, carved once by `carve`, which also computes its size; a step
+ *             allocates nothing. */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -40,10 +42,10 @@
 #include "tile.h"
 
 enum {
-    SPIN_POLLS = 256, /* some microseconds */
+    SPIN_POLLS = 256, /* before a waiting thread yields its CPU: some microseconds */
     GATES = 4,        /* i, f, g, o */
     /* Terms per stretch of the recurrent product: the batch's operand of a stretch stays in the
-     * second-level cache, a panel of weights almost in the first. */
+     * second-level cache, and a panel of weights nearly fits into the first. */
     K_BLOCK = 512,
     /* Elements whose squares are summed in float32 before the sum is added to a double. */
     SUM_CHUNK = 8192
@@ -56,16 +58,17 @@ enum {
 struct Backend {
     BackendConfig config;
     struct {
-        int64_t T, B, step, scored,
-            features; /* scored, features: rows of the softmax and of features */
+        /* scored, features: rows of the softmax and of features */
+        int64_t T, B, step, scored, features;
         const int32_t *ids, *targets;
         const float *feature; /* (features,F) */
         bool train, gathered; /* gathered: not every position is scored */
     } w;
     int threads; /* threads at work: config.threads, or fewer if the model is too small to share */
-    int64_t vectors; /* of LANES units */
+    int64_t vectors; /* vectors of LANES units that cover H */
     double nats, grad_norm;
-    int64_t distinct; /* distinct ids of the window: defined rows of the encoder's gradient */
+    /* number of distinct ids in the window; the encoder's gradient is defined only in their rows */
+    int64_t distinct;
 
     float **param, **grad;   /* [count] into params, grads */
     float *params, *grads;   /* all tensors, each 64-byte aligned */
@@ -79,30 +82,32 @@ struct Backend {
     double *token_nats; /* (R) */
     int32_t *best;      /* (R) ids of the largest logits; NULL unless config.hits */
     int32_t *row_of;    /* (R) position of scored row i; NULL if every position is scored */
-    float *picked,
-        *dpicked;        /* (R,H) rows of the softmax's input, and their gradients; NULL likewise */
-    int32_t *feature_of; /* (features) position of feature row i */
-    float *projected;    /* (features,H) after the product, then their gradients */
+    /* (R,H) rows of the softmax's input, and their gradients; NULL if every position is scored */
+    float *picked, *dpicked;
+    int32_t *feature_of;      /* (features) position of feature row i */
+    float *projected;         /* (features,H) after the product, then their gradients */
     float *state_h, *state_c; /* (L,B,H) */
     float *bias;              /* (4H) b_ih + b_hh of the current layer */
     float *packed; /* (vectors*LANES,4H): W_hh of the current layer in the recurrence's order */
     float *sum;    /* the recurrent product of the current step: see Share */
     float *exchange[2];  /* (tiles, H or 4H, rows of a tile) */
-    float *carry;        /* (B,vectors*LANES): dc of the next step times its f */
+    float *carry;        /* (vectors,B,LANES): dc of step t+1 times its f */
     float *bias_sum;     /* (vectors,4,LANES): column sums of dgates */
     float *bias_part;    /* (threads,V): column sums of dlogits */
     float *product_part; /* (threads-1,T*B,H): the other threads' parts of a product */
     float *room;         /* (threads,SGEMM_ROOM): packed blocks of a product's operands */
     float *operand[2];   /* rounded copies of a product's operands; NULL in f32 */
     double *partial;     /* sums of squares, one per chunk */
-    int32_t *slot_of_id; /* (V) position in first/last, -1: not in this window */
-    int32_t *id_of_slot, *first, *last, *next; /* (T*B): positions of each distinct id, in order */
+    int32_t *slot_of_id; /* (V_in) index of the id in the lists below; -1: not in this window */
+    /* (T*B) each. id_of_slot, first and last: each distinct id, its first and its last position;
+     * next: the id's next position after each position, or -1. */
+    int32_t *id_of_slot, *first, *last, *next;
     struct Arrival {
         _Atomic unsigned epoch;
         char pad[60];
     } * arrival;          /* [threads] */
     float *state_grad[4]; /* (L,B,H) dh_n, dc_n, dh_0, dc_0; NULL unless config.train */
-    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
+    bool state_grad_in, state_grad_out; /* layer_backward reads dh_n, dc_n; writes dh_0, dc_0 */
     void *memory;
     size_t memory_bytes;
 };
@@ -127,8 +132,8 @@ static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 static int64_t vectors_of(const ModelShape *s) { return (s->H + LANES - 1) / LANES; }
 static int64_t chunks_of(int64_t n) { return (n + SUM_CHUNK - 1) / SUM_CHUNK; }
 
-/* A second thread pays off from about two million multiply-adds per window; below that,
- * synchronising costs more than it saves. */
+/* Returns the number of threads that pay off, at most config.threads: one, and one more for every
+ * two million multiply-adds per window. For fewer, synchronising costs more than a thread saves. */
 static int threads_of(const BackendConfig *g)
 {
     double work = (double)positions(g) * (double)g->shape.H *
@@ -182,8 +187,8 @@ static void carve(Backend *b, Arena *a)
     for (int i = 0; i < 4; i++) b->state_grad[i] = g->train ? arena_floats(a, L * B * H) : NULL;
     b->bias = arena_floats(a, 4 * H);
     b->packed = arena_floats(a, vectors * GATES * H * LANES);
-    b->sum = arena_floats(a, (vectors * GATES + g->threads) * LANES *
-                                 rows); /* the last panel may be half full */
+    /* The last panel of each thread may be half full. */
+    b->sum = arena_floats(a, (vectors * GATES + g->threads) * LANES * rows);
     for (int i = 0; i < 2; i++) b->exchange[i] = arena_floats(a, rows * (g->train ? GATES * H : H));
     b->carry = arena_floats(a, B * vectors * LANES);
     b->bias_sum = arena_floats(a, vectors * GATES * LANES);
@@ -234,8 +239,8 @@ static int cpu_open(const BackendConfig *g, Backend **out, Error *e)
         cpu_close(b);
         return error_set(e, EXIT_FAILED, "the cpu backend could not allocate %zu bytes", bytes);
     }
-    madvise(b->memory, b->memory_bytes,
-            MADV_HUGEPAGE); /* saves TLB misses; a failure only costs speed */
+    /* Huge pages save TLB misses; a failure only costs speed. */
+    madvise(b->memory, b->memory_bytes, MADV_HUGEPAGE);
     Arena a = {b->memory, 0};
     carve(b, &a);
     b->vectors = vectors_of(&g->shape);
@@ -366,14 +371,14 @@ static inline void lanes_store(float *to, Vec v, int64_t n)
 }
 
 /* exp by Cody and Waite's reduction and a polynomial of degree 6 (coefficients: Cephes expf);
- * within 2 ulp on [-87, 88]. Beyond, the argument is clamped: for a sigmoid or a softmax term
- * exp(-87) and exp(88) are as good as 0 and infinity. */
+ * within 2 ulp on [-87, 88]. Outside that range the argument is clamped: for a sigmoid or a softmax
+ * term exp(-87) and exp(88) are as good as 0 and infinity. */
 static inline Vec exp_vec(Vec x)
 {
     x = vec_select(x > 88.0f, vec_all(88.0f), x);
     x = vec_select(x < -87.0f, vec_all(-87.0f), x);
-    Vec shifted = x * 1.44269504088896341f +
-                  12582912.0f; /* 1.5 * 2^23: the sum's low bits are round(x / ln 2) */
+    /* Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits. */
+    Vec shifted = x * 1.44269504088896341f + 12582912.0f;
     Vec n = shifted - 12582912.0f;
     Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
     Vec p = vec_all(1.9875691500e-4f);
@@ -388,8 +393,8 @@ static inline Vec exp_vec(Vec x)
 
 static inline Vec sigmoid_vec(Vec x) { return 1.0f / (1.0f + exp_vec(-x)); }
 
-/* Below 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two; above, 1
- * - 2/(1 + e^2x). */
+/* Below |x| = 0.625 an odd polynomial (Cephes tanhf) keeps the relative error at an ulp or two;
+ * above, tanh(x) is computed as 1 - 2/(1 + e^2x). */
 static inline Vec tanh_vec(Vec x)
 {
     Vec z = x * x;
@@ -410,8 +415,9 @@ static inline Vec tanh_vec(Vec x)
 static void mask_factors(const MaskKey *key, uint64_t q, uint64_t stride, float factor[4 * LANES])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+    /* The bound is below 2^32, since keep < 1 where anything is masked. */
     uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32),
-             bound = (uint32_t)key->bound; /* keep < 1: below 2^32 */
+             bound = (uint32_t)key->bound;
     float scale = key->scale;
     for (int j = 0; j < LANES; j++) {
         uint64_t at = q + (uint64_t)(j / (LANES / 4)) * stride + (uint64_t)(j % (LANES / 4));
@@ -455,8 +461,8 @@ static void mask_four_rows(const MaskKey *key, int64_t row, int64_t H, int64_t u
     mask_factors(key, ((uint64_t)row * pitch + (uint64_t)u) >> 2, pitch >> 2, factor);
 }
 
-/* Returns whether this window masks the site at all, and its key. keep = 1 keeps every element at
- * scale 1. */
+/* Returns whether this window masks the site; if so, sets *key. With keep = 1 nothing is masked,
+ * since every element would be kept at scale 1. */
 static bool masked(const Backend *b, int site, MaskKey *key)
 {
     const BackendConfig *g = &b->config;
@@ -511,8 +517,9 @@ static const float *operand(const Backend *b, int which, const float *from, int6
 
 /* ---- matrix products over all positions ---- */
 
-/* C (m,n) = op(A) op(B), row-major, op(A) is (m,k). Each thread computes a slab of C by itself. The
- * longer side of C is cut at multiples of 48, so that no register tile is split. */
+/* Computes C (m,n) = op(A) op(B), row-major; op(A) is (m,k). Each thread computes a slab of C by
+ * itself. The longer side of C is cut at multiples of 48, a multiple of most register tiles'
+ * heights, so that few tiles are split. */
 static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, int64_t k,
                   const float *A, const float *B, float *C)
 {
@@ -535,9 +542,9 @@ static void sgemm(const Backend *b, bool a_t, bool b_t, int64_t m, int64_t n, in
     }
 }
 
-/* The same product for a k that is by far the longest side (dlogits times the decoder's weights):
- * each thread sums over its own stretch of k, so that no operand is packed twice, and the partial
- * products are added in the order of the threads. A (m,k), B (k,n). */
+/* Computes the same product for a k that is by far the longest side (dlogits times the decoder's
+ * weights): each thread sums over its own stretch of k, so that no operand is packed twice, and the
+ * partial products are added in the order of the threads. A (m,k), B (k,n). */
 static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const float *A,
                        const float *B, float *C)
 {
@@ -561,7 +568,7 @@ static void sgemm_long(const Backend *b, int64_t m, int64_t n, int64_t k, const 
 
 /* ---- the recurrence's own product ---- */
 
-/* How the batch is cut into tiles of equal height; the last tile is padded with rows of zeros. */
+/* The batch, cut into tiles of equal height; the last tile is padded with rows of zeros. */
 typedef struct Tiling {
     int64_t tiles, rows; /* rows per tile */
 } Tiling;
@@ -573,8 +580,9 @@ static Tiling tiling_of(int64_t B)
 }
 
 /* A thread's share of a layer's recurrence in one direction: the columns of its product (K,columns)
- * for its vectors first..end-1 of hidden units. Forward, a unit vector has GATES columns, i, f, g,
- * o; backward it has one. Two columns make a panel; the last panel may be half full. */
+ * for its vectors first..end-1 of hidden units. In the forward direction a vector of units has
+ * GATES columns (i, f, g, o), in the backward direction one. Two columns make a panel; the last
+ * panel may be half full. */
 typedef struct Share {
     int64_t first, end; /* vectors of units */
     int64_t K, columns; /* columns: in vectors */
@@ -619,7 +627,7 @@ static const float *column_sum(const Share *s, int64_t column, int64_t row)
     return s->sum + (column / 2 * s->rows + row) * TILE_WIDTH + column % 2 * LANES;
 }
 
-/* Packs W_hh (4H,H) in the order above. Units past H are zero. */
+/* Packs W_hh (4H,H) in the order of Share.packed. Units past H are zero. */
 static void pack(const Backend *b, const Share *s, bool forward, const float *w_hh)
 {
     int64_t H = b->config.shape.H;
@@ -645,7 +653,8 @@ static void pack(const Backend *b, const Share *s, bool forward, const float *w_
         round_floats(b->config.precision, s->packed, s->packed, s->K * s->columns * LANES);
 }
 
-/* Computes sum = operand^T W of one step; operand is an exchange buffer. */
+/* Computes sum = operand^T W of one step; operand is an exchange buffer. backwards: visits the
+ * panels in reverse order. */
 static void multiply(const Share *s, Tiling tiling, const float *operand, bool backwards)
 {
     int64_t count = s->stretches * s->panels;
@@ -680,7 +689,7 @@ static void team_barrier(Backend *b, int me, int team, unsigned epoch)
              atomic_load_explicit(&b->arrival[other].epoch, memory_order_acquire) < epoch;
              polls++) {
             if (polls < SPIN_POLLS) spin_pause();
-            else sched_yield(); /* more threads than cores: lets the late thread run */
+            else sched_yield(); /* if threads outnumber cores, this lets the late thread run */
         }
 }
 
@@ -995,8 +1004,8 @@ static int cpu_softmax_backward(Backend *b, Error *e)
 }
 
 /* Computes one vector of units of one step of the backward recurrence, whose product W_hh^T
- * dgates_{t+1} is complete, except at the last step, which has none. The gate gradients of the step
- * are added to db (4,LANES). */
+ * dgates_{t+1} is complete, except at the last step, which has none. The step's gate gradients are
+ * added to db (4,LANES). */
 static void backward_cell(Backend *b, int64_t l, int64_t t, const Share *share, int64_t vector,
                           float *exchange, Tiling tiling, const MaskKey *recurrent, float *db)
 {
@@ -1110,8 +1119,8 @@ static void features_backward(Backend *b)
     if (features) sgemm(b, true, false, H, s->F, features, b->projected, b->w.feature, dw);
 }
 
-/* The gradient has at most T*B non-zero rows: only those are written, normed and applied. Positions
- * of one word are added in the order of time, whatever the thread. */
+/* The encoder's gradient has at most T*B non-zero rows: only those are written, counted in the norm
+ * and applied. The positions of one word are added in order of time, whichever thread adds them. */
 static int cpu_embedding_backward(Backend *b, Error *e)
 {
     (void)e;

@@ -1,21 +1,23 @@
-/* backend_cuda: one NVIDIA GPU: kernels/ and cuBLAS behind the backend table. Everything is float32
- * except the operands of matrix products, which --precision rounds.
+/* backend_cuda: the backend on one NVIDIA GPU, by kernels/ and cuBLAS. Everything is float32 except
+ * the operands of matrix products, which --precision rounds.
  *
- * Memory     One device block, carved once by `carve`, which also computes its size, and one pinned
- *            block; a step allocates nothing. cuBLAS's workspace is a part of the same block, so
- *            that its choice of algorithms does not depend on how much memory is free.
+ * Memory     There is one device block, carved once by `carve`, which also computes its size, one
+ *            pinned host block, and a device block of its own for the training stream; a step
+ *            allocates nothing. cuBLAS's workspace is a part of the first block, so that its choice
+ *            of algorithms does not depend on how much memory is free.
  * Stream     Everything runs on one stream; the host waits for it only where it needs a value.
- * Steps      Training windows of the stream given to train_stream: the first one launches kernel by
- *            kernel (libraries load lazily), the second is captured, and from then on a step is one
- *            graph launch. Step number, window, lr and result slot live in device memory
- *            (StepState) and advance inside the graph. The host keeps its own copy and uploads it
- *            only where a step is not the one that this copy predicts: a new epoch, a new lr, a
- *            resumed run. Windows without an update always launch kernel by kernel.
- * Batches    A window with its own ids brings them, its targets, its lists of rows and its features
- *            in one copy from a pinned block; each step in flight has its own block. Graphs are
- *            kept per shape: (T, B, scored rows, feature rows), the last two rounded up to 64 and
- *            padded with rows that do not count, unless every position is one. The most recently
- *            used graphs are kept. Only scored positions reach the decoder.
+ * Steps      The first training step of a shape launches kernel by kernel (libraries load lazily),
+ *            the second is captured, and from then on a step is one graph launch. Step number,
+ *            window, lr and result slot live in device memory (StepState) and advance inside the
+ *            graph. The host keeps its own copy and uploads it only where a step is not the one
+ *            that this copy predicts: a new epoch, a new lr, a resumed run. Windows without an
+ *            update, or with gradients of the carried state, always launch kernel by kernel.
+ * Batches    The windows of the stream given to train_stream are cut on the device. Any other
+ *            window's ids, targets, lists of rows and features reach it in one copy from a pinned
+ *            block; each step in flight has its own block. Graphs are kept per shape: (T, B, scored
+ *            rows, feature rows), the last two rounded up to 64 and padded with rows that do not
+ *            count, unless every position is such a row. The most recently used graphs are kept.
+ *            Only scored positions reach the decoder.
  * Precision  tf32: cuBLAS rounds the operands of its products, and the recurrence's kernel rounds
  *            its own. bf16: products over all positions read bfloat16 copies beside the float32
  *            tensors. Each copy is written by a kernel that has the values: those of the weights by
@@ -23,19 +25,21 @@
  *            recurrence, and those of the gradients by the kernel that sums their columns for the
  *            bias. Sums are float32.
  * Rows       The rows of a weight that a product over all positions reads, and in bf16 those of x,
- *            h and features, begin on 16 bytes, as the tensor memory accelerator requires: they are
- *            `pitch` elements apart, a multiple of 8 in bf16 and of 4 in tf32. The gaps between
- *            rows are always zero, so that update and norm run over whole tensors. In tf32 x and h
- *            have no gaps: they are the recurrence's own tensors, and copies would take longer than
- *            the products gain.
- * Products   gemm.c: cuBLASLt, by algorithms that are chosen once and recorded in checkpoints.
+ *            h and features, begin at multiples of 16 bytes, as the tensor memory accelerator
+ *            requires: they are `pitch` elements apart, a multiple of 8 in bf16 and of 4 in tf32.
+ *            The gaps between rows are always zero, so that update and norm run over whole tensors.
+ *            In tf32 x and h have no gaps: they are the recurrence's own tensors, and copies would
+ *            take longer than the products gain.
+ * Products   gemm.c runs them by cuBLASLt, with algorithms that are chosen once and recorded in
+ *            checkpoints.
  * Recurrence recurrence.c chooses kernels and plans once. Each plan's scratch lies in the device
  *            block, as do the packed copies of w_hh if a kernel reads them; param_set and the
  *            update write them.
- * Results    sgd_update writes them into a pinned ring, and the host reads each SLOTS - 1 steps
- *            later, when it has long arrived.
- * Bits       No float atomics, fixed orders of sums, cuBLAS with one stream, one workspace and
- *            atomics off: a run that is repeated, replayed or resumed has the same bits. */
+ * Results    sgd_update writes them into a pinned ring, and the host reads each result SLOTS - 1
+ *            steps later, when it has long arrived.
+ * Bits       There are no float atomics, every sum has a fixed order, and cuBLAS has one stream and
+ *            one workspace, with atomics off: a run that is repeated, replayed or resumed has the
+ *            same bits. */
 #include "backend_cuda.h"
 
 #include <assert.h>
@@ -59,8 +63,8 @@
 #include "recurrence.h"
 
 enum {
-    SLOTS = 4,
-    PIECE = 256, /* bytes: every part of the block begins at a cache line of every cache */
+    SLOTS = 4,   /* entries of the ring of results */
+    PIECE = 256, /* bytes; every part of a block begins at a multiple of it */
     GRAPHS = 32, /* kept at once */
     ROUNDED = 64 /* rows of a list are rounded up to this */
 };
@@ -96,7 +100,7 @@ struct Backend {
     int cublas_version;
     LstmContext context;
     Gemm gemm;
-    char remark[1400]; /* remarks of both for the user */
+    char remark[1400]; /* remarks of recurrence and gemm, for the user */
     bool eager;        /* never capture */
     Ranges ranges;
     char (*layer_name)[32]; /* [L] */
@@ -108,13 +112,13 @@ struct Backend {
     StepGraph graph[GRAPHS], *step; /* step: the graph of the current window if an update follows */
     int64_t uses;
 
-    StepState state; /* the device's copy once everything enqueued has run */
-    bool state_known;
+    StepState state;  /* what the device's copy holds once everything enqueued has run */
+    bool state_known; /* false: the host must upload state before the next step */
 
     cudaEvent_t done[SLOTS];
     int64_t issued, returned; /* numbers of results */
 
-    /* The training stream, a block of its own. */
+    /* The ids of the training stream, in a device block of their own. */
     int32_t *stream;
     int64_t stream_n, stream_T, stream_B;
 
@@ -127,11 +131,12 @@ struct Backend {
     int64_t *dense_at;     /* [count] host */
     float **w_packed;      /* [L] host; (H,H,4) of each w_hh; NULL if forward does not read it */
     void **w_tiles;    /* [L] host; bfloat16 fragments of each w_hh; NULL if no kernel reads them */
-    SgdPacked *packed; /* [L] both, for the update */
+    SgdPacked *packed; /* [L] device; both copies of each w_hh, for the update */
     void *scratch[PLANS];
     float *rows;    /* (N,H) the encoder's gradient, sparse */
-    int32_t *first; /* (N) */
-    /* [L+1] host; (N,H) masked inputs; NULL, except for x[0], if nothing is ever masked */
+    int32_t *first; /* (N) 1 where a position is the first of its id, which has the id's row */
+    /* [L+1] host; (N,H) masked inputs; NULL, except for x[0], if nothing is ever masked; in bf16
+     * x[0] is NULL, too */
     float **x;
     float **h_masked; /* [L] host; (N,H), only with SITES_ALL */
     float *hc; /* (2L, (N+B)*H): h of every layer, then c, each (T+1,B,H) of the current window */
@@ -148,9 +153,9 @@ struct Backend {
     float *projected;
     uint16_t *features_bf16; /* (n,F) */
     double *partial;
-    /* In bfloat16, if that is the precision: */
+    /* Tensors of bfloat16; NULL in other precisions. */
     uint16_t *dense_bf16; /* the dense block; w_hh is not updated if it has packed copies */
-    uint16_t **x_bf16;    /* [L+1] host; like x */
+    uint16_t **x_bf16;    /* [L+1] host; like x, but x_bf16[0] is never NULL */
     /* [L] host; (N+B,H) h, or (N,H) h_masked; shared by all layers if nothing trains */
     uint16_t **h_bf16;
     /* max(R*V, N*4H, n*H): dlogits, then dgates, then the gradients of projected features */
@@ -158,8 +163,8 @@ struct Backend {
     float *carried; /* (2L,B,H): h of every layer, then c */
     /* (4,L,B,H): dh_n, dc_n, dh_0, dc_0 of every layer; NULL unless config.train */
     float *state_grad;
-    bool state_grad_in, state_grad_out; /* whether layer_backward takes and writes one */
-    char *batch_device;                 /* the following, in the window's layout: */
+    bool state_grad_in, state_grad_out; /* layer_backward reads dh_n, dc_n; writes dh_0, dc_0 */
+    char *batch_device;                 /* a window's BatchLayout, to which the next six point */
     int32_t *x_ids, *y_ids; /* (N) ids as the embedding reads them (layers.h), (R) targets */
     int32_t *row_of;        /* (R) position of scored row i, -1: none */
     int32_t *place_of;      /* (N) scored row of position n, -1: none */
@@ -202,14 +207,14 @@ static int in_layer(const Backend *b, int64_t l, int which)
 
 static int64_t rounded(int64_t rows) { return (rows + ROUNDED - 1) / ROUNDED * ROUNDED; }
 
-/* The most rows of the softmax, and of features, that a window can have. */
+/* Return the most rows of the softmax, and of features, that a window can have. */
 static int64_t most_scored(const BackendConfig *g)
 {
     return g->scored ? rounded(g->scored) : positions(g);
 }
 static int64_t most_features(const BackendConfig *g) { return rounded(g->features); }
 
-/* Offsets of a window's ids and lists, in bytes: on the device, and in the pinned block from which
+/* Offsets in bytes of a window's ids and lists, on the device and in the pinned block from which
  * they are copied. */
 typedef struct BatchLayout {
     size_t x_ids, y_ids, row_of, place_of, feature_of, features, bytes;
@@ -244,20 +249,20 @@ static bool masks(const BackendConfig *g)
     return g->train && g->sites != SITES_NONE && g->keep < 1;
 }
 
-/* The size that cuBLAS's manual recommends. */
+/* Returns the workspace size that cuBLAS's manual recommends. */
 static size_t workspace_bytes(const DeviceFacts *device)
 {
     return (size_t)(device->major >= 9 ? 32 : 4) << 20;
 }
 
-/* Returns the elements from row to row of an operand of products whose rows have n elements. */
+/* Returns the pitch, in elements, of a product's operand whose rows have n elements. */
 static int64_t row_pitch(LstmPrecision precision, int64_t n)
 {
     int64_t unit = precision == PRECISION_BF16 ? 8 : precision == PRECISION_TF32 ? 4 : 1;
     return (n + unit - 1) / unit * unit;
 }
 
-/* The same for x, h and features, which have gaps only in bf16. */
+/* Returns the pitch of x, h and features, which have gaps only in bf16. */
 static int64_t input_pitch(const Backend *b, int64_t n)
 {
     return b->config.precision == PRECISION_BF16 ? row_pitch(PRECISION_BF16, n) : n;
@@ -280,7 +285,8 @@ static ParamRows param_rows(const BackendConfig *g, int k)
     return (ParamRows){info.dim[0], info.dim[1], row_pitch(g->precision, info.dim[1])};
 }
 
-/* Returns the elements of the dense block. at (may be NULL) receives the offset of each tensor. */
+/* Returns the number of elements of the dense block. at (may be NULL) receives the offset of each
+ * tensor. */
 static int64_t dense_layout(const BackendConfig *g, int64_t *at)
 {
     int64_t n = 0;
@@ -293,7 +299,7 @@ static int64_t dense_layout(const BackendConfig *g, int64_t *at)
 }
 
 /* Sets every device pointer of *b; with a->base NULL, only counts the bytes. To set pointers, the
- * host's lists must exist. */
+ * arrays of the host must already be allocated. */
 static void carve(Backend *b, Arena *a)
 {
     const BackendConfig *g = &b->config;
@@ -375,8 +381,8 @@ static bool set_and_on(const char *value, const char *off)
     return value && value[0] && strcmp(value, "0") && strcmp(value, off);
 }
 
-/* Refuses environment variables that make cuBLAS compute something other than float32 in a float32
- * run. */
+/* Sets *math, cuBLAS's mode for the precision. Refuses environment variables that would change the
+ * precision of cuBLAS's products, and tf32 and bf16 on a GPU below sm_80. */
 static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
 {
     static const char *const emulation[] = {"CUBLAS_EMULATE_SINGLE_PRECISION",
@@ -409,7 +415,8 @@ static int choose_precision(const Backend *b, cublasMath_t *math, Error *e)
     return EXIT_DONE;
 }
 
-/* Polls of a missing block before a kernel times out: some seconds, since L2 answers each load. */
+/* Sets after how many polls of a missing block a kernel times out: by default some seconds, since
+ * L2 answers each load. */
 static int choose_poll_limit(Backend *b, Error *e)
 {
     const char *text = getenv("PLSTM_POLL_LIMIT");
@@ -439,7 +446,7 @@ static int download(Backend *b, void *to, const void *from, size_t bytes, Error 
     return EXIT_DONE;
 }
 
-/* ---- life ---- */
+/* ---- opening and closing ---- */
 
 static void cuda_close(Backend *b)
 {
@@ -495,7 +502,7 @@ static int open_recurrence_memory(Backend *b, Error *e)
     return code;
 }
 
-/* Zeros between the rows of bf16 operands, which nobody writes. */
+/* Zeros the gaps between the rows of bf16 operands, which nothing else writes. */
 static int open_gaps(Backend *b, Error *e)
 {
     int64_t H = b->config.shape.H, F = b->config.shape.F, N = positions(&b->config);
@@ -542,7 +549,7 @@ static int open_memory(Backend *b, Error *e)
         CUDA_TRY(cudaMemsetAsync(b->encoder, 0,
                                  (size_t)(b->config.shape.V_in * b->config.shape.H) * sizeof(float),
                                  b->context.stream));
-    else if (b->first) /* no position's word is ever a first one */
+    else if (b->first) /* without an encoder, no position is the first of an id */
         CUDA_TRY(cudaMemsetAsync(b->first, 0, (size_t)positions(&b->config) * sizeof *b->first,
                                  b->context.stream));
     CUDA_TRY(cudaMemsetAsync(b->dense, 0, (size_t)b->dense_n * sizeof(float), b->context.stream));
@@ -566,7 +573,7 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 {
     CUBLAS_TRY(cublasCreate(&b->context.blas));
     CUBLAS_TRY(cublasGetVersion(b->context.blas, &b->cublas_version));
-    /* The stream must be set before the workspace, which setting it resets. */
+    /* The stream must be set before the workspace: cublasSetStream resets the workspace. */
     CUBLAS_TRY(cublasSetStream(b->context.blas, b->context.stream));
     CUBLAS_TRY(cublasSetWorkspace(b->context.blas, b->workspace, workspace_bytes(&b->device)));
     CUBLAS_TRY(cublasSetMathMode(b->context.blas, math));
@@ -578,8 +585,8 @@ static int open_cublas(Backend *b, cublasMath_t math, Error *e)
 static int64_t row_gap(int64_t width, int64_t pitch) { return pitch == width ? 0 : pitch; }
 
 /* Chooses the algorithms of the six products of a training window, each for one layer or the
- * softmax. If batches differ in shape, each product gets the library's first suggestion when it
- * first runs. */
+ * softmax. If batches differ in shape, nothing is chosen here: each product gets the library's
+ * first suggestion when it first runs. */
 static int open_gemm(Backend *b, Error *e)
 {
     const ModelShape *s = &b->config.shape;
@@ -678,9 +685,9 @@ static int cuda_open(const BackendConfig *g, Backend **out, Error *e)
     return code;
 }
 
-/* cuBLAS selects the algorithms of a stepwise recurrence by its version, the architecture, the
- * number of SMs, the precision and the workspace; the algorithms of the other products are
- * recorded. */
+/* Note "gemm" holds the facts by which cuBLAS selects the algorithms of a stepwise recurrence: its
+ * version, the architecture, the number of SMs, the precision and the workspace. Note "algorithms"
+ * records those of the other products. */
 static void cuda_info(const Backend *b, BackendInfo *info)
 {
     const DeviceFacts *d = &b->device;
@@ -745,12 +752,13 @@ static float *param(const Backend *b, int k)
 
 static float *grad(const Backend *b, int k) { return b->ddense + b->dense_at[k]; }
 
-/* Between a tensor of the device with gaps between its rows and one of the host without; waits. */
+/* Copies a tensor between the device, where its rows may have gaps, and the host, where they have
+ * none, and waits for the copy. */
 static int copy_rows(Backend *b, void *to, int64_t to_pitch, const void *from, int64_t from_pitch,
                      ParamRows r, enum cudaMemcpyKind kind, Error *e)
 {
     size_t width = (size_t)r.width * sizeof(float);
-    if (to_pitch == from_pitch) /* of any length: a row of the other call is less than 2 GB */
+    if (to_pitch == from_pitch) /* takes any length; the rows of the other call are below 2 GB */
         CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)r.rows * width, kind, b->context.stream));
     else
         CUDA_TRY(cudaMemcpy2DAsync(to, (size_t)to_pitch * sizeof(float), from,
@@ -838,7 +846,7 @@ static int cuda_state_get(Backend *b, int64_t B, float *h, float *c, Error *e)
     return code ? code : download(b, c, b->carried + n, half, e);
 }
 
-/* Returns where gradient i of the state has the rows of layer l. */
+/* Returns the rows (B,H) of layer l in gradient i of the state (0 to 3: dh_n, dc_n, dh_0, dc_0). */
 static float *state_grad(const Backend *b, int64_t B, int i, int64_t l)
 {
     return b->state_grad + (i * b->config.shape.L + l) * B * b->config.shape.H;
@@ -910,8 +918,8 @@ static MaskSite recurrent_site(const Backend *b, int64_t l)
 /* An operand of a product over all positions, in the type of the precision: float or bfloat16. */
 typedef const void *Operand;
 
-/* Returns the input of layer l; l = L: of the softmax. If nothing is masked, it is the layer's own
- * h, from step 1 on. */
+/* Returns the input of layer l, or of the softmax if l = L. If it is not masked, it is row 1 and
+ * later of the h of layer l-1. */
 static Operand input_of(const Backend *b, int64_t l)
 {
     bool own = l == 0 || site_of(b, l).on;
@@ -941,7 +949,7 @@ static LstmShape shape_of(const Backend *b)
                        .precision = b->config.precision};
 }
 
-/* (m,n) = x (m,k) w^T, with a weight w (n,k) and inputs x. */
+/* Computes to (m,n) = x w^T for inputs x (m,k) and a weight w (n,k). */
 static int product_forward(Backend *b, int64_t m, int64_t n, int64_t k, Operand x, int weight,
                            float *to, Error *e)
 {
@@ -950,7 +958,7 @@ static int product_forward(Backend *b, int64_t m, int64_t n, int64_t k, Operand 
     return gemm_run(&b->gemm, (GemmShape){0, 1, m, n, k, rows}, x, weight_of(b, weight), to, e);
 }
 
-/* The gradient of a weight (m,n), d^T x over k rows of gradients d (k,m) and inputs x (k,n). */
+/* Computes the gradient (m,n) of a weight as d^T x, for gradients d (k,m) and inputs x (k,n). */
 static int product_weight(Backend *b, int64_t m, int64_t n, int64_t k, Operand d, Operand x,
                           int weight, Error *e)
 {
@@ -959,7 +967,7 @@ static int product_weight(Backend *b, int64_t m, int64_t n, int64_t k, Operand d
     return gemm_run(&b->gemm, (GemmShape){1, 0, m, n, k, rows}, d, x, grad(b, weight), e);
 }
 
-/* (m,n) = d (m,k) w, with a weight w (k,n). */
+/* Computes to (m,n) = d w for gradients d (m,k) and a weight w (k,n). */
 static int product_back(Backend *b, int64_t m, int64_t n, int64_t k, Operand d, int weight,
                         float *to, Error *e)
 {
@@ -967,8 +975,8 @@ static int product_back(Backend *b, int64_t m, int64_t n, int64_t k, Operand d, 
     return gemm_run(&b->gemm, (GemmShape){0, 0, m, n, k, rows}, d, weight_of(b, weight), to, e);
 }
 
-/* db (and its copy `also`, which may be NULL) = column sums of the gradient d (rows,cols). *operand
- * becomes d in the products' type. */
+/* Sets db, and its copy `also` unless that is NULL, to the column sums of the gradient d
+ * (rows,cols). Sets *operand to d in the products' type. */
 static int bias_gradient(Backend *b, int64_t rows, int64_t cols, const float *d, float *db,
                          float *also, Operand *operand, Error *e)
 {
@@ -987,7 +995,8 @@ static int recurrence_failed(const LstmVariant *variant, const char *pass, cudaE
     return cuda_failed(e, status, call, __FILE__, __LINE__);
 }
 
-/* Returns the launch of the current window by the plan of its pass. */
+/* Returns the launch arguments of the current window: the plan of the pass, its scratch and the
+ * poll limit. */
 static LstmLaunch launch_of(const Backend *b, bool backward)
 {
     const LstmPlan *plan = recurrence_plan(&b->recurrence, backward, b->w.batch.B);
@@ -1001,7 +1010,7 @@ static void range(Backend *b, const char *name)
     if (b->mode == EAGER) ranges_push(&b->ranges, name);
 }
 
-/* Ends ranges until `open` are left: 1 leaves the step's, 2 also the pass's. */
+/* Ends ranges until `open` are left: 1 leaves that of the step, 2 also that of the pass. */
 static void range_end(Backend *b, int open) { ranges_pop_to(&b->ranges, open); }
 
 /* ---- the step's state, on the host and on the device ---- */
@@ -1014,7 +1023,8 @@ static int state_upload(Backend *b, Error *e)
     return EXIT_DONE;
 }
 
-/* Makes step_begin advance to the current window. */
+/* Ensures that step_begin advances to the current window: uploads the state if the device's copy
+ * predicts another. */
 static int state_foretell(Backend *b, Error *e)
 {
     StepState *s = &b->state;
@@ -1073,7 +1083,7 @@ static int take_result(Backend *b, WindowResult *r, Error *e)
                         .hits = s.hits,
                         .grad_norm = s.grad_norm};
     if (!s.fault) return EXIT_DONE;
-    b->returned = b->issued; /* the steps after it did nothing either */
+    b->returned = b->issued; /* the steps after a fault do nothing either */
     int code = download(b, b->fault_host, b->context.fault, sizeof *b->fault_host, e);
     return code ? code : fault_error(b, e);
 }
@@ -1136,8 +1146,9 @@ static void batch_fill(const Backend *b, const BatchLayout *l, char *to)
     for (; features < s->features; features++) feature_of[features] = -1;
 }
 
-/* Copies them to the device, in stream order before the step, from a block that no step in flight
- * reads: at most SLOTS - 1 steps are in flight, and a window without an update has ended. */
+/* Copies the window's ids and lists to the device, in stream order before the step, from a pinned
+ * block that no step in flight reads: at most SLOTS - 1 steps are in flight, and a window without
+ * an update ends before the next begins. */
 static int batch_upload(Backend *b, Error *e)
 {
     BatchLayout l = batch_place(b);
@@ -1157,8 +1168,8 @@ static bool same_shape(const StepShape *a, const StepShape *b)
            a->gathered == b->gathered && a->of_stream == b->of_stream;
 }
 
-/* Finds the entry of the window's shape. A new shape replaces the entry that was used longest
- * ago. */
+/* Sets b->step to the entry of the window's shape, and *met to whether it existed. A new shape
+ * replaces the entry that was used longest ago. */
 static int graph_find(Backend *b, bool *met, Error *e)
 {
     StepGraph *oldest = &b->graph[0];
@@ -1171,7 +1182,7 @@ static int graph_find(Backend *b, bool *met, Error *e)
     b->step = oldest;
     *met = false;
     if (oldest->launch) {
-        CUDA_TRY(cudaStreamSynchronize(b->context.stream)); /* the old graph may still run */
+        CUDA_TRY(cudaStreamSynchronize(b->context.stream)); /* the old graph may still be running */
         CUDA_TRY(cudaGraphExecDestroy(oldest->launch));
         CUDA_TRY(cudaGraphDestroy(oldest->graph));
     }
@@ -1445,7 +1456,7 @@ static int cuda_update(Backend *b, double lr, double clip, Error *e)
     b->updated = true;
     if (new_rate) {
         b->state.lr = lr, b->state.clip = clip;
-        b->state_known = false; /* for a graph: window_end uploads the state before the launch */
+        b->state_known = false; /* window_end uploads the state before a graph launch */
     }
     if (b->mode == REPLAY) return EXIT_DONE;
     range(b, "update");

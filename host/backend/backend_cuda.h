@@ -11,17 +11,17 @@
 
 extern const BackendOps backend_cuda;
 
-/* For tests: the graph that was launched last, NULL before the second step of a shape, owned by b;
- * and how many graphs are kept. */
+/* For tests. cuda_graph returns the graph that was launched last, owned by b, or NULL if no shape
+ * has run its second step yet. cuda_graphs returns the number of graphs that are kept. */
 cudaGraph_t cuda_graph(const Backend *b);
 int cuda_graphs(const Backend *b);
-/* Between embedding_forward and layer_forward: returns the input of layer 0, (T,B,H) floats of
- * device memory; NULL in bf16. */
+/* Returns the input of layer 0, (T,B,H) floats of device memory; NULL in bf16. Call between
+ * embedding_forward and layer_forward. */
 float *cuda_input(const Backend *b);
 /* Returns the record that a kernel writes when it times out; device memory. */
 FaultRecord *cuda_fault(const Backend *b);
-/* Returns the chosen kernels and plans, and the device memory of plan `which` (PLAN_FORWARD ...):
- * its exchange, then its barrier's words. */
+/* cuda_recurrence returns the chosen kernels and plans. cuda_scratch returns the device memory of
+ * plan `which` (PLAN_FORWARD ...): its exchange buffer, followed by its barrier's words. */
 const Recurrence *cuda_recurrence(const Backend *b);
 void *cuda_scratch(const Backend *b, int which);
 

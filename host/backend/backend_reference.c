@@ -23,7 +23,7 @@ struct Backend {
     real **grad;   /* [count], NULL unless config.train */
     real **h, **c; /* [L] (T+1,B,H), row 0 the carried state */
     real **gates;  /* [L] (T,B,4H): i, f, g, o after the nonlinearity; backward: their gradients */
-    real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L] is the softmax's */
+    real **x;      /* [L+1] (T,B,H): masked input of layer l; x[L]: that of the softmax */
     real *hm;      /* (T,B,H): scratch, h_{t-1} as the input of W_hh */
     real *dy;      /* (T,B,H): gradient into the output of the layer that backward reaches next */
     real *logits;  /* (scored,V): one row per scored position; training: their gradient */
@@ -57,7 +57,7 @@ static int in_layer(const Backend *b, int64_t l, int which)
     return param_of_layer(&b->config.shape, l, which);
 }
 
-/* ---- life ---- */
+/* ---- opening and closing ---- */
 
 static int64_t positions(const BackendConfig *g) { return g->T * g->B; }
 static int64_t scored_rows(const BackendConfig *g) { return g->scored ? g->scored : positions(g); }
@@ -211,7 +211,7 @@ static int reference_state_get(Backend *b, int64_t B, float *h, float *c, Error 
     return EXIT_DONE;
 }
 
-/* Computes the gradients whether they are wanted or not. */
+/* layer_backward computes the gradients of the state whether they are wanted or not. */
 static int reference_state_grad_set(Backend *b, int64_t B, const float *dh_n, const float *dc_n,
                                     bool wanted, Error *e)
 {
@@ -407,13 +407,14 @@ static int reference_layer_backward(Backend *b, int64_t l, Error *e)
             /* Activations on entry, gradients of the pre-activations on exit. */
             real *da = b->gates[l] + n * 4 * H;
             const real *dh_above = b->dy + n * H;
-            /* dc of step t+1 times its f, in scratch rows: hm is computed again below. */
+            /* dc_next is dc of step t+1 times its f. It uses rows of hm, which is computed again
+             * below. */
             real *dc_next = b->hm + row * H;
             for (int64_t u = 0; u < H; u++) {
                 real i = da[u], f = da[H + u], g = da[2 * H + u], o = da[3 * H + u];
                 real tc = tanh(c[later * H + u]);
                 real dh = dh_above[u];
-                if (t < T - 1) { /* through W_hh and its mask from step t+1 */
+                if (t < T - 1) { /* dh of step t+1, through W_hh and its mask */
                     const real *da_next = b->gates[l] + later * 4 * H;
                     real sum = 0;
                     for (int64_t j = 0; j < 4 * H; j++) sum += w_hh[j * H + u] * da_next[j];

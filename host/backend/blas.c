@@ -8,13 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* NULL in a program that is not linked with OpenBLAS. */
+/* The address is NULL in a program that is not linked with OpenBLAS. */
 extern char *openblas_get_corename(void) __attribute__((weak));
 
 enum {
-    /* Bytes per thread: OpenBLAS maps 128 MiB on these CPUs, and a little more. */
+    /* Bytes per thread: OpenBLAS maps a little more than 128 MiB on these CPUs. */
     BLAS_BUFFER = 136 << 20,
-    BLAS_THREADS = 64 /* the most that Debian's build uses */
+    BLAS_THREADS = 64 /* the most threads that Debian's build uses */
 };
 
 /* Code that runs before main also runs before the sanitizer. */
@@ -59,8 +59,8 @@ EARLY static void check_room(int argc, char **argv, char **environment)
     _exit(1);
 }
 
-/* Libraries start before main, and OpenBLAS would retry forever if it had no room. This function
- * runs before any of them. */
+/* Shared libraries are initialised before main, and OpenBLAS would retry forever if it had no room.
+ * check_room runs before any of these initialisers. */
 __attribute__((section(".preinit_array"),
                used)) static void (*const at_start)(int, char **, char **) = check_room;
 

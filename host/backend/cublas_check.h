@@ -6,8 +6,11 @@
 
 #include "host/plan/cuda_check.h"
 
+/* Writes the sentence for a failed call into *e and returns its exit code, as cuda_failed does
+ * (cuda_check.h). */
 int cublas_failed(Error *e, cublasStatus_t status, const char *call, const char *file, int line);
 
+/* Returns from the calling function, which has an `Error *e`, if the call fails. */
 #define CUBLAS_TRY(call)                                                                           \
     do {                                                                                           \
         cublasStatus_t status_ = (call);                                                           \

@@ -8,7 +8,7 @@
 int cublas_open(Error *e)
 {
     (void)e;
-    return EXIT_DONE; /* tests/emu has its own */
+    return EXIT_DONE; /* tests/emu defines the functions itself */
 }
 
 #else
@@ -39,8 +39,8 @@ int cublas_open(Error *e)
       (handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,  \
        computeType, algo))
 
-/* Those of cuBLASLt, which cuBLAS loads: dlsym also searches the libraries that a library was
- * linked with. */
+/* Every function of cuBLASLt that the program calls. dlsym finds them through cuBLAS, since it also
+ * searches the libraries with which a library was linked. */
 #define LT_FUNCTIONS(X)                                                                            \
     X(cublasLtCreate, (cublasLtHandle_t * handle), (handle))                                       \
     X(cublasLtDestroy, (cublasLtHandle_t handle), (handle))                                        \
@@ -87,7 +87,8 @@ LT_FUNCTIONS(POINTER)
 static size_t (*lt_version)(void);
 static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
 
-/* Functions of the library's names, so that callers need not know about the lookup. */
+/* Defines the functions under their own names, so that callers call them as if the library were
+ * linked. */
 #define FORWARD(name, parameters, arguments)                                                       \
     cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
 CUBLAS_FUNCTIONS(FORWARD)
@@ -126,7 +127,7 @@ int cublas_open(Error *e)
     LT_FUNCTIONS(FIND_IT)
     FIND(lt_version, "cublasLtGetVersion")
     FIND(status_string, "cublasGetStatusString")
-    FIND(status_name, "cublasGetStatusName") /* last, since it implies the others */
+    FIND(status_name, "cublasGetStatusName") /* last: once it is set, all are */
     if (!missing) return EXIT_DONE;
     status_name = NULL;
     dlclose(library);

@@ -9,6 +9,8 @@
 #include "cublas_check.h"
 #include "host/plan/precision.h"
 
+/* Tuning times at most CANDIDATES suggestions, each TRIES times over TIMES products. WORDS is the
+ * size of an algorithm in 64-bit words. */
 enum {
     CANDIDATES = 16,
     TRIES = 3,
@@ -16,7 +18,7 @@ enum {
     WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t)
 };
 
-/* ---- life ---- */
+/* ---- opening and closing ---- */
 
 int gemm_open(Gemm *p, LstmPrecision precision, const DeviceFacts *device, cublasHandle_t blas,
               cudaStream_t stream, void *workspace, size_t workspace_bytes, int64_t offset,
@@ -187,8 +189,8 @@ static int item_text(const GemmEntry *entry, char *out, size_t size)
                     (long long)s->n, (long long)s->k, rows);
 }
 
-/* Takes the algorithm from the record. Returns false if the record has none that this library
- * runs. */
+/* Sets the entry's algorithm from the record. Returns false if the record has none for its shape,
+ * or one that this library cannot run. */
 static bool parse_recorded(const Gemm *p, GemmEntry *entry)
 {
     char item[160] = ";";
@@ -225,7 +227,8 @@ static int entry_evict(Gemm *p)
     return p->next;
 }
 
-/* Adds a product. A, B and C are read only when it is tuned. */
+/* Adds a product and chooses its algorithm. A, B and C are used only for tuning, which overwrites
+ * C. */
 static int entry_add(Gemm *p, GemmShape shape, bool training, const void *A, const void *B,
                      float *C, GemmEntry **to, Error *e)
 {

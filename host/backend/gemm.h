@@ -49,26 +49,28 @@ typedef struct Gemm {
     cublasLtHandle_t lt;
     GemmEntry list[GEMM_ENTRIES];
     int n;
-    int next; /* entry that a full list evicts next, unless it is recorded */
+    int next; /* entry of a full list that was evicted last */
 } Gemm;
 
 /* blas, stream and workspace belong to the caller and outlive *p, as does record (a text of
- * gemm_text, or NULL). Operands begin at multiples of `offset` elements of their tensors.
- * EXIT_FAILED: the library's error. gemm_close frees *p, also one that was only zeroed. */
+ * gemm_text, or NULL). Operands begin at multiples of `offset` elements of their tensors. On
+ * failure the exit code is that of cublas_failed (cublas_check.h). gemm_close frees *p and also
+ * accepts one that was only zeroed. */
 int gemm_open(Gemm *p, LstmPrecision precision, const DeviceFacts *device, cublasHandle_t blas,
               cudaStream_t stream, void *workspace, size_t workspace_bytes, int64_t offset,
               const char *record, Error *e);
 void gemm_close(Gemm *p);
 
-/* Chooses the algorithm of one of training's products. A, B and C are operands of that shape;
- * tuning overwrites C. */
+/* Chooses the algorithm of one product of training. A, B and C are operands of that shape; only
+ * tuning uses them, and it overwrites C. */
 int gemm_prepare(Gemm *p, GemmShape shape, const void *A, const void *B, float *C, Error *e);
 
-/* Enqueues one product. A and B are float, or bfloat16 in bf16. A shape that was not prepared gets
- * the library's first suggestion. */
+/* Enqueues one product on the stream, all in device memory. A and B are float, or bfloat16 in bf16.
+ * A shape that was not prepared gets the library's first suggestion. */
 int gemm_run(Gemm *p, GemmShape shape, const void *A, const void *B, float *C, Error *e);
 
-/* Writes the algorithms of the prepared shapes as one line. */
+/* Writes the algorithms of the prepared shapes as one line of less than `size` bytes; those that do
+ * not fit are left out. */
 void gemm_text(const Gemm *p, char *out, size_t size);
 
 #endif

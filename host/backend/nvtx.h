@@ -13,7 +13,7 @@
 
 typedef struct Ranges {
     void *domain;
-    int open; /* pushed and not yet popped */
+    int open; /* number of ranges pushed and not yet popped */
 } Ranges;
 
 static inline void ranges_init(Ranges *r)
@@ -26,6 +26,7 @@ static inline void ranges_init(Ranges *r)
 #endif
 }
 
+/* Begins a range inside those that are open. */
 static inline void ranges_push(Ranges *r, const char *name)
 {
 #ifdef PLSTM_NVTX

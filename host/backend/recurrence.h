@@ -1,6 +1,7 @@
-/* recurrence: which kernels run the recurrence of a run, and by which plans: the names given to
- * --kernel, the choice of `auto`, the environment's PLSTM_PLAN, or the record in a checkpoint.
- * Decided once, before anything is allocated. */
+/* recurrence: chooses the kernels that compute a run's recurrence, and their plans. The kernels are
+ * those named by --kernel or those that `auto` chooses; the plans come from the planner, the
+ * environment variable PLSTM_PLAN or a checkpoint's record. The choice is made once, before
+ * anything is allocated. */
 #ifndef PLSTM_RECURRENCE_H
 #define PLSTM_RECURRENCE_H
 
@@ -38,13 +39,13 @@ int recurrence_choose(Recurrence *r, const BackendConfig *config, const DeviceFa
                       Error *e);
 
 /* Loads the kernels on the current device and compares how many blocks it really holds with the
- * plans. If it holds too few, plan and remark change: without that kernel's plans with clusters if
- * this was one that PLSTM_PLAN does not force, else `auto` chooses anew without that kernel, and a
- * named kernel is EXIT_NO_DEVICE. */
+ * plans. If it holds too few, the choice is made again, and the remark says so: without clusters
+ * for that kernel if the plan had clusters, else, with `auto`, without that kernel. EXIT_NO_DEVICE:
+ * there is no other choice, since the kernel was named or PLSTM_PLAN forces clusters. */
 int recurrence_prepare(Recurrence *r, const BackendConfig *config, const DeviceFacts *device,
                        Error *e);
 
-/* Returns the plan for a window of B rows; NULL: the pass has none. */
+/* Returns the plan for a window of B rows, owned by r; NULL: the pass has no plan. */
 const LstmPlan *recurrence_plan(const Recurrence *r, bool backward, int64_t B);
 
 /* Returns whether a plan reads the bfloat16 fragments of w_hh (w_tiles, lstm.h). */

@@ -57,6 +57,7 @@ void sgemm_run(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, const float 
 
 #include "tile.h"
 
+/* cut() fills CUT_PANELS panels at a time and prefetches CUT_AHEAD rows ahead. */
 enum {
     CUT_PANELS = 4,
     CUT_AHEAD = 8 /* rows */
@@ -73,8 +74,8 @@ static inline Four four_load(const float *from)
     return v;
 }
 
-/* Sets to[k*pitch + j] = from[j*ld + k] for j < n: n rows become columns, four by four. The next
- * `ahead` rows after them are prefetched. */
+/* Sets to[k*pitch + j] = from[j*ld + k] for j < n: n rows become columns, four by four. The rows
+ * that lie `ahead` rows further on are prefetched. */
 static void transpose(const float *from, int64_t ld, int64_t n, int64_t K, float *to, int64_t pitch,
                       int64_t ahead)
 {
@@ -174,7 +175,7 @@ static void pack_b(bool b_t, const float *B, int64_t ldb, int64_t first, int64_t
         memcpy(to + whole * K + k * TILE_WIDTH, from + k * ldb + whole, (size_t)rest * sizeof *to);
 }
 
-/* Sets C (m,n) to the product of the packed blocks, or adds it. */
+/* Sets C (m,n) to the product of the packed blocks or, with `more`, adds the product to C. */
 static void multiply(int64_t m, int64_t n, int64_t K, const float *a, const float *b, float *C,
                      int64_t ldc, bool more)
 {

@@ -37,13 +37,14 @@ enum { TILE_WIDTH = 2 * LANES };
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(float))));
 
-/* Runs a tile. w is aligned to a vector; rows of `out` are `pitch` floats apart. `more`: the tile
- * adds to out instead of setting it. While it runs, the tile prefetches `step` floats per k
- * starting at `ahead`: its share of the next weights, which lie beyond the second-level cache. */
+/* Runs a tile. a, w and out are as described above, for one or two vectors. w is aligned to a
+ * vector; rows of `out` are `pitch` floats apart. `more`: the tile adds to out instead of setting
+ * it. While it runs, the tile prefetches `step` floats per k starting at `ahead`: its share of the
+ * next weights, which lie beyond the second-level cache. */
 typedef void TileFunction(int64_t K, const float *a, const float *w, float *out, int64_t pitch,
                           bool more, const float *ahead, int64_t step);
 
-/* [vectors - 1][rows] */
+/* The tiles, as [vectors - 1][rows]; the entries of 0 rows are NULL. */
 extern TileFunction *const tile_functions[2][TILE_ROWS + 1];
 
 static inline Vec vec_load(const float *from)
@@ -54,10 +55,12 @@ static inline Vec vec_load(const float *from)
 }
 
 static inline void vec_store(float *to, Vec v) { memcpy(to, &v, sizeof v); }
-static inline Vec vec_all(float x)
-{
-    return x - (Vec){0};
-} /* constant-folds; 0 + x would not, for x = -0 */
+
+/* Returns x in every lane. `x - 0` folds to x at compile time; `0 + x` does not, since it differs
+ * for x = -0. */
+static inline Vec vec_all(float x) { return x - (Vec){0}; }
+
+/* Returns in each lane `yes` where pick is all ones, `no` where it is 0. */
 static inline Vec vec_select(IVec pick, Vec yes, Vec no)
 {
     return (Vec)((pick & (IVec)yes) | (~pick & (IVec)no));

@@ -18,7 +18,8 @@ static const Option option_quiet = {"quiet", TAKES_NOTHING,
 static const Option option_help = {"help", TAKES_NOTHING, "print this page",
                                    .at = offsetof(CommandLine, help)};
 
-/* An option of the command line, the record that holds its field, and whether the line gives it. */
+/* An option that the command has, the record that holds its field, and whether the command line
+ * gives it. */
 typedef struct Entry {
     const Option *option;
     void *record;
@@ -102,8 +103,8 @@ static void print_option(const Entry *entry, const CommandLine *line)
             line->command->no_defaults ? "" : option_show(o, entry->record, shown, sizeof shown);
     /* A bound that is off unless given (max-steps -1, threads 0) has no default to print. */
     if (o->type <= TYPE_DOUBLE && o->type != TYPE_U64 && strtod(value, NULL) < o->low) value = "";
-    bool told = o->type <= TYPE_DOUBLE || o->choices ||
-                (setting && o->type == TYPE_NAME); /* the help text does not list them */
+    /* The help texts of these options do not say what they take. */
+    bool told = o->type <= TYPE_DOUBLE || o->choices || (setting && o->type == TYPE_NAME);
     snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, told ? ": " : "", told ? o->takes : "",
              value[0] ? " (default " : "", value, value[0] ? ")" : "");
     int at = printf("      --%s%s%s", o->name, arg ? "=" : "", arg ? arg : "");
@@ -125,7 +126,7 @@ static void print_help(const Table *t)
 
 /* ---- errors ---- */
 
-/* Other programs' names for options of this one. */
+/* Names by which other programs call options of this one, and what to use here. */
 static const struct {
     const char *name, *hint;
 } foreign[] = {
@@ -265,7 +266,7 @@ static PathList *own_paths(const CommandLine *line, int i)
     return (PathList *)((char *)line->own + line->command->options[i].at);
 }
 
-/* A file that is given twice would count twice in an average. */
+/* Refuses a file that is given twice: it would count twice in an average. */
 static int each_once(const char *dashes, const char *name, const PathList *l, Error *e)
 {
     for (int i = 0; i < l->n; i++)

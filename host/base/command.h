@@ -1,6 +1,6 @@
-/* command: what a command takes, and the parser of the command line. An error is one sentence that
- * names the option and the values it takes. Option names must be written in full, so that adding an
- * option never changes the meaning of a script. */
+/* command: the description of a command, and the parser of its command line. An error is one
+ * sentence that names the option and the values it takes. Option names must be written in full, so
+ * that adding an option never changes the meaning of a script. */
 #ifndef PLSTM_COMMAND_H
 #define PLSTM_COMMAND_H
 
@@ -13,22 +13,23 @@ typedef struct CommandLine CommandLine;
 /* A command. Its file under host/commands/ defines one, and main.c lists it. */
 typedef struct Command {
     const char *name;      /* "train" */
-    const char *summary;   /* of `plstm --help` */
+    const char *summary;   /* its line in `plstm --help` */
     const char *about;     /* printed above the options in its own --help */
     const char *remark;    /* printed below them, or NULL */
     const Option *options; /* its own options, in a record of `size` bytes */
     int n_options;
     size_t size;
-    const char *settings;      /* settings that it has: "data|backend"; "": all; NULL: none */
-    const char *operand;       /* name of what must be given without an option ("DIR"), or NULL */
-    const char *operand_takes; /* what it takes, for messages: "a folder" */
-    bool operands;             /* it may be given more than once */
+    const char *settings;      /* the settings that it has: "data|backend"; "": all; NULL: none */
+    const char *operand;       /* name of its required argument ("DIR"); NULL: it takes none */
+    const char *operand_takes; /* what the operand may be, for messages: "a folder" */
+    bool operands;             /* more than one operand may be given */
     bool preset;               /* has --preset */
     bool no_defaults; /* --help prints no defaults of settings, since a file may set them */
-    int (*run)(const CommandLine *line, Error *e);
+    int (*run)(const CommandLine *line, Error *e); /* returns an ExitCode */
 } Command;
 
-/* The options and n_options of a list, and the record that it fills. */
+/* Initialises options and n_options from a list, and size from the type of the record that it
+ * fills. */
 #define COMMAND_OPTIONS(list, record)                                                              \
     .options = (list), .n_options = sizeof(list) / sizeof(list)[0], .size = sizeof(record)
 

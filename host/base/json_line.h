@@ -20,8 +20,8 @@ typedef struct JsonLine {
 /* Starts a new line. A zeroed struct is a valid empty one. */
 void line_begin(JsonLine *l);
 
-/* key NULL: an element of an array. value NULL: null. Bytes that are not valid UTF-8 become
- * U+FFFD. */
+/* Each adds a member to the object that is open. key NULL: adds an element to the array that is
+ * open. value NULL: writes null. Bytes that are not valid UTF-8 become U+FFFD. */
 void line_string(JsonLine *l, const char *key, const char *value);
 void line_int(JsonLine *l, const char *key, int64_t value);
 void line_double(JsonLine *l, const char *key, double value); /* %.17g; null when not finite */
@@ -36,7 +36,7 @@ void line_end(JsonLine *l);
  * path. */
 int line_write(JsonLine *l, int fd, const char *option, const char *path, Error *e);
 
-/* Writes the ended line as the whole content of path. */
+/* Writes the ended line as the whole content of path. EXIT_BAD_DATA names option and path. */
 int line_save(JsonLine *l, const char *option, const char *path, Error *e);
 
 void line_free(JsonLine *l);

@@ -58,8 +58,8 @@ static bool group_path(const char *root, const char *controller, char path[PATH_
     return found;
 }
 
-/* Finds where that hierarchy is mounted, and which part of it: a container may see its own group as
- * the root. */
+/* Finds where that hierarchy is mounted, and which part of it the mount shows: a container may see
+ * its own group as the root. */
 static bool group_mount(const char *root, const char *controller, char mount[PATH_MAX],
                         char part[PATH_MAX])
 {
@@ -114,7 +114,7 @@ static FILE *group_open(const char *root, const Group *g, const char *file)
     return open_under(root, path);
 }
 
-/* Reads a number from a group's file. Returns -1 if there is no such file or it says "max". */
+/* Reads a number from a group's file. Returns -1 if there is no such file or it contains "max". */
 static long long group_number(const char *root, const Group *g, const char *file)
 {
     long long n = -1;
@@ -163,8 +163,8 @@ size_t machine_memory_of(const char *root)
     for (; more; more = group_up(&g)) {
         long long limit = group_number(root, &g, g.v2 ? "memory.max" : "memory.limit_in_bytes"),
                   used = group_number(root, &g, g.v2 ? "memory.current" : "memory.usage_in_bytes");
-        if (limit < 0 || limit >= LLONG_MAX / 2)
-            continue; /* v1's way to say that there is no limit */
+        /* A group of v1 without a limit has one near LLONG_MAX. */
+        if (limit < 0 || limit >= LLONG_MAX / 2) continue;
         used -= group_cache(root, &g);
         long long room = limit - (used > 0 ? used : 0);
         if (room < 0) room = 0;
@@ -173,7 +173,7 @@ size_t machine_memory_of(const char *root)
     return left;
 }
 
-/* Bytes that `ulimit -v` still allows. */
+/* Returns the bytes of address space that `ulimit -v` still allows, or SIZE_MAX. */
 static size_t address_space_left(void)
 {
     struct rlimit limit;

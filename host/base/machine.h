@@ -7,18 +7,18 @@
 
 #include "error.h"
 
-/* Bytes of memory that this process can still get, or SIZE_MAX if no limit is known. */
+/* Returns the bytes of memory that this process can still get, or SIZE_MAX if no limit is known. */
 size_t machine_memory(void);
 
-/* Checks that `bytes` more can be allocated; EXIT_NO_DEVICE says how many can. */
+/* Checks that `bytes` more can be allocated; EXIT_NO_DEVICE says how many can be. */
 int machine_fits(size_t bytes, Error *e);
 
-/* CPUs that this process may use, at least 1: its affinity, or a control group's quota rounded up
- * if that is less. */
+/* Returns the number of CPUs that this process may use, at least 1: those of its affinity mask, or
+ * a control group's quota rounded up if that is less. */
 int machine_cpus(void);
 
-/* For tests: the same from the files of /proc and /sys under another root, without the limits of
- * the process itself. 0 CPUs: there is no quota. */
+/* For tests: return the same from the files of /proc and /sys under another root, without the
+ * limits of the process itself. machine_quota_of returns 0 if there is no quota. */
 size_t machine_memory_of(const char *root);
 int machine_quota_of(const char *root);
 

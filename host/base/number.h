@@ -1,5 +1,5 @@
-/* number: numbers as this program parses them, in options and metadata alike: the whole text,
- * decimal, without sign, blanks, hexadecimal, "inf" or "nan". */
+/* number: parses and prints numbers, in options and metadata alike. A number is the whole text, in
+ * decimal, without sign or blanks, and never hexadecimal, "inf" or "nan". */
 #ifndef PLSTM_NUMBER_H
 #define PLSTM_NUMBER_H
 
@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Each returns true and sets *out, or returns false and leaves it unchanged. */
+/* Each returns true and sets *out, or returns false and leaves it unchanged. low and high are
+ * allowed values. */
 bool parse_int(const char *text, double low, double high, int64_t *out);
 bool parse_u64(const char *text, uint64_t *out);
 bool parse_double(const char *text, double *out); /* finite, from 0 */

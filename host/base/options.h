@@ -30,8 +30,10 @@ typedef struct PathList {
     char **path; /* (n), each allocated by malloc */
     int n;
 } PathList;
-bool path_list_add(PathList *l, const char *path,
-                   size_t length); /* false: not a path, or memory ran out */
+
+/* Appends a copy of a path of `length` bytes. Returns false if it is not a path or memory ran
+ * out. */
+bool path_list_add(PathList *l, const char *path, size_t length);
 void path_list_free(PathList *l);
 
 /* The part that a setting plays in --resume (SPEC 8). */
@@ -51,17 +53,17 @@ typedef struct Option {
     size_t at;           /* offset of the field in its record */
     const char *initial; /* the default; NULL: zero, or the preset's value */
     const char *arg;     /* name of the value in --help; NULL: chosen by the type */
-    bool needed;         /* the command cannot run without it */
+    bool needed;         /* the command refuses to run without it */
     /* Only for the settings of a run: */
     OptionRole role;
     bool of_preset; /* --preset sets it */
-    /* Tasks that have the setting: NULL all, "a|b" these, "!a" all but a. The others neither
-     * accept nor record it. */
+    /* The tasks that have the setting: NULL: all; "a|b": these; "!a": all but a. The other tasks
+     * neither accept nor record it. */
     const char *tasks;
     const char *key; /* key in a checkpoint's metadata if it is not the name */
 } Option;
 
-/* The type, takes, low, high and choices of a record. */
+/* Initialisers of the type, takes, low, high and choices of an Option. */
 #define TAKES_WHOLE(low, high)            TYPE_INT, "a whole number from " #low " to " #high, low, high, NULL
 #define TAKES_WHOLE_AS(takes, low, high)  TYPE_INT, takes, low, high, NULL
 #define TAKES_SEED                        TYPE_U64, "a whole number from 0 to 18446744073709551615", 0, 0, NULL
@@ -91,7 +93,10 @@ const char *option_show(const Option *o, const void *record, char *out, size_t s
 struct JsonLine;
 void option_json(const Option *o, const void *record, struct JsonLine *l);
 
+/* Returns whether the field is equal in two records; strings are compared by their text, and
+ * PathLists are never equal. */
 bool option_equal(const Option *o, const void *a, const void *b);
+/* Copies the field from one record to another; a string or path list is then shared. */
 void option_copy(const Option *o, void *to, const void *from);
 
 /* Writes the name with '_' for '-', at most 39 bytes; returns out. */

@@ -1,5 +1,6 @@
-/* output: checks that writing to a path loses nothing: the path is not a file that is read, and a
- * file that exists there is of the kind that is to be written. */
+/* output: checks before a command runs that its outputs will destroy nothing: no output is a file
+ * that the command reads, and a file that exists at an output's path is of the kind that is to be
+ * written. */
 #ifndef PLSTM_OUTPUT_H
 #define PLSTM_OUTPUT_H
 
@@ -8,12 +9,12 @@
 
 #include "error.h"
 
-enum { FILE_KIND_NAMED = 0x10000 }; /* a FileKind's `at` */
+enum { FILE_KIND_NAMED = 0x10000 }; /* for FileKind.at */
 
 /* A kind of file that this program writes, recognised by its opening bytes. */
 typedef struct FileKind {
     const char *name; /* "a checkpoint of plstm" */
-    size_t at;        /* offset of the opening; FILE_KIND_NAMED: after the first blank */
+    size_t at;        /* offset of the opening; FILE_KIND_NAMED: it follows a name of any length */
     const char *opening;
     /* A log is appended to the file that exists, and may be a device; other kinds replace it as
      * a whole (replace.h). */

@@ -55,8 +55,8 @@ static int lock_temporary(Replacement *r)
             return errno = cause, -1;
         }
         /* While this process waited, the other may have renamed or removed the file that it had
-         * locked. Then this is no longer the temporary, and perhaps the finished file; hence no
-         * O_TRUNC above. */
+         * locked. Then r->fd is no longer the temporary but perhaps the finished file, which is why
+         * the open above does not truncate. */
         if (!lstat(r->temp, &there) && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino)
             return 0;
         close(r->fd);

@@ -25,12 +25,13 @@ typedef struct Replacement {
 
 /* Opens and locks the temporary of path, after every check that is possible before a byte is
  * written: the folder exists and is writable, and path is not a folder, device or read-only file.
- * EXIT_BAD_DATA; `what` begins the sentence. */
+ * EXIT_BAD_DATA: a check failed; `what` begins the sentence. */
 int replace_open(Replacement *r, const char *path, const char *what, Error *e);
 
-/* Each returns 0, or -1 with errno (ENOSPC, EDQUOT, EFBIG ...). */
-int replace_begin(
-    Replacement *r); /* empties the temporary and gives it the old file's permissions */
+/* Empties the temporary and gives it the old file's permissions. Returns 0, or -1 with errno. */
+int replace_begin(Replacement *r);
+
+/* Appends n bytes to the temporary. Returns 0, or -1 with errno (ENOSPC, EDQUOT, EFBIG ...). */
 int replace_write(Replacement *r, const void *bytes, size_t n);
 
 /* Syncs, renames, syncs the folder and closes. ok false: an earlier write failed and errno says

@@ -10,12 +10,8 @@
 #include "options.h"
 
 typedef enum DropoutSites { SITES_NONRECURRENT, SITES_ALL, SITES_NONE } DropoutSites;
-typedef enum EvalWhat {
-    EVAL_NONE = 0,
-    EVAL_VALID = 1,
-    EVAL_TEST = 2,
-    EVAL_ALL = 3
-} EvalWhat; /* a set of bits */
+/* A set of bits. */
+typedef enum EvalWhat { EVAL_NONE = 0, EVAL_VALID = 1, EVAL_TEST = 2, EVAL_ALL = 3 } EvalWhat;
 typedef enum Protocol { PROTOCOL_ZAREMBA, PROTOCOL_SEQUENTIAL } Protocol;
 typedef enum SourceOrder { ORDER_REVERSED, ORDER_FORWARD } SourceOrder;
 #define PRECISION_CHOICES "f32|tf32|bf16" /* LstmPrecision (kernels/plan.h) */
@@ -41,17 +37,18 @@ typedef struct Settings {
     double save_every;                  /* minutes between checkpoints within an epoch; 0: none */
     const char *source, *target;        /* suffixes of the file names of the two languages */
     int64_t source_order;               /* SourceOrder */
-    int64_t min_count;                  /* of a type of the vocabulary */
-    int64_t max_length;                 /* of a sequence; 0: no limit */
+    int64_t min_count;                  /* fewest occurrences of a type that is not <unk> */
+    int64_t max_length;                 /* longest sequence to train on; 0: no limit */
     int64_t cmvn;                       /* Cmvn */
     const char *data;                   /* folder or "synthetic"; NULL: not given */
     const char *save, *save_best, *resume; /* paths or NULL */
     const char *log_json, *init_weights;   /* paths or NULL */
     const char *vocab;                     /* path or NULL */
     uint64_t given;                        /* bit i: setting i was given on the command line */
-    bool force, final_eos;                 /* how files are treated */
+    bool force, final_eos;                 /* --force, --final-eos */
 } Settings;
 
+/* The number of settings, and the option of setting i, in static storage. */
 int settings_count(void);
 const Option *settings_info(int i);
 /* Returns the number of the setting of exactly that name (no dashes, '_' and '-' alike), or -1. */
@@ -70,12 +67,12 @@ int settings_preset(Settings *s, const char *name, Error *e);
 enum { PRESET_NAMES = 128 };
 const char *settings_preset_names(const char *task, char out[PRESET_NAMES]);
 
-/* Returns whether task has setting i. */
+/* Returns whether the task has setting i. */
 bool settings_of_task(int i, const char *task);
 /* EXIT_USAGE: a setting was given that s->task does not have. */
 int settings_check_task(const Settings *s, Error *e);
 
-/* Parses value into setting i and marks it as given. EXIT_USAGE as option_parse. */
+/* Parses value into setting i and marks it as given. EXIT_USAGE: the sentence of option_parse. */
 int settings_set(Settings *s, int i, const char *value, Error *e);
 
 /* Returns whether the setting of that name was given on the command line. */

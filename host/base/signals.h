@@ -14,16 +14,16 @@ typedef struct SignalHandlers {
 
 /* From here to signals_restore a signal only sets the number that signals_caught points to, and
  * writes `answer` to standard error at once, since a step may take a while. answer must outlive
- * signals_restore; NULL writes nothing. A broken pipe is not answered, and it counts once however
- * often it is written to. */
+ * signals_restore; NULL writes nothing. SIGPIPE writes no answer, and never ends the process as a
+ * second signal. */
 void signals_catch(SignalHandlers *old, const char *answer);
 void signals_restore(const SignalHandlers *old);
 
-/* Returns where the number of the signal that came since signals_catch is kept, 0 if none did. The
- * address never changes. */
+/* Returns the address of the number of the first signal since signals_catch, 0 if there was none.
+ * The address never changes. */
 const volatile sig_atomic_t *signals_caught(void);
 
-/* "SIGINT" ... */
+/* Returns "SIGINT" and so on, or "a signal" for a number that signals_catch does not catch. */
 const char *signals_name(int number);
 
 #endif

@@ -162,8 +162,8 @@ static int parse_settings(Checkpoint *c, const char *path, Error *e)
     if (task && is_lm(task)) return bad_value(path, "task", task, "a task other than lm", e);
     c->task = c->settings.task = task ? task : "lm";
     settings_preset_names(c->task, names);
-    if (!names[0])
-        c->settings.preset = value; /* opening the task will report that it does not exist */
+    /* If there is no such task, opening the task will report that. */
+    if (!names[0]) c->settings.preset = value;
     else if (settings_preset(&c->settings, value, e))
         return bad_value(path, "preset", value, names, e);
     for (int i = 0; i < settings_count(); i++) {
@@ -465,7 +465,7 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
     assert(!h == !c && !h == !(data->carries && counters->minibatch));
     assert(!is_lm(settings->task) ||
            counters->tokens == counters->minibatch * settings->seq * settings->batch);
-    /* A trainer watches the loss and norm from before an update, so an overflow in the last update
+    /* A trainer checks the loss and norm that precede an update, so an overflow in the last update
      * shows here first. */
     size_t n_params = (size_t)params->offset[params->count];
     size_t n_state = h ? (size_t)(settings->layers * settings->batch * settings->hidden) : 0;
@@ -475,8 +475,8 @@ int checkpoint_save(const char *path, const Settings *settings, const Counters *
                          "diverged: a weight is not finite after %" PRId64
                          " minibatches; %s was not changed",
                          counters->step, path);
-    size_t entries = (size_t)(settings_count() + n_extra + data->n_extra +
-                              20); /* put_metadata writes 18 beside these */
+    /* put_metadata writes at most 18 entries beside settings and extras. */
+    size_t entries = (size_t)(settings_count() + n_extra + data->n_extra + 20);
     VocabText vocab = {.text = NULL}, source = {.text = NULL};
     bool texts = vocab_text(data->vocab, &vocab) && vocab_text(data->vocab_source, &source);
     StMetaList meta = {.item = calloc(entries, sizeof *meta.item),

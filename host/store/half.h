@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdint.h>
 
+/* Converts the bits of a binary16 number, exactly; the payload of a NaN is lost. */
 static inline float half_to_float(uint16_t h)
 {
     int exponent = h >> 10 & 31;

@@ -19,13 +19,13 @@ typedef struct ImageFeatures {
  * at least 1. Rows of a float32 file stay in the mapped file. EXIT_BAD_DATA: one sentence that
  * names file and reason. */
 int image_features_open(ImageFeatures *f, const char *path, Error *e);
-/* Loads a folder's features.npy, or those of the built-in scenes, one row for each image of *c,
- * which was read from the same folder (captions_load). EXIT_BAD_DATA also if the numbers of rows
- * and images differ. */
+/* Loads the features of a folder's features.npy or of the built-in scenes, one row for each image
+ * of *c, which was read from the same folder (captions_load). EXIT_BAD_DATA also if the numbers of
+ * rows and images differ. */
 int image_features_load(ImageFeatures *f, const char *dir, const Captions *c, Error *e);
 void image_features_close(ImageFeatures *f);
 
-/* Writes the SHA-256 in hex over the rows as little-endian float32. */
+/* Writes in hexadecimal the SHA-256 of the rows as little-endian float32. */
 void image_features_sha256(const ImageFeatures *f, char hex[65]);
 
 #endif

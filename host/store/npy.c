@@ -20,7 +20,7 @@ enum { MAGIC = sizeof magic - 1, ALIGNMENT = 64 };
 
 /* ---- the header: a Python dict of three entries, blanks, perhaps a comment ---- */
 
-/* The parser only looks at printable ASCII, so sentences may quote the text. */
+/* Strings that the parser accepts are printable ASCII, so that sentences may quote them. */
 typedef struct Reader {
     const char *at, *end;
     const char *path;

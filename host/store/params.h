@@ -32,7 +32,7 @@ static inline ModelShape model_shape_of_words(int64_t V, int64_t H, int64_t L)
 
 enum { PARAM_W_IH, PARAM_W_HH, PARAM_B_IH, PARAM_B_HH, PARAMS_PER_LAYER };
 
-/* The numbers of tensors; -1 if the shape has no such tensor. */
+/* Each returns the number of a tensor in the list; -1 if the shape has no such tensor. */
 static inline int param_encoder(const ModelShape *s) { return s->V_in > 0 ? 0 : -1; }
 static inline int param_input_weight(const ModelShape *s) { return s->F > 0 ? s->V_in > 0 : -1; }
 static inline int param_input_bias(const ModelShape *s)
@@ -68,11 +68,13 @@ typedef struct Params {
     float *data;     /* (offset[count]) */
 } Params;
 
-/* Returns 0, or -1 if memory ran out (then there is nothing to free). */
+/* Allocates the block without filling it. Returns 0, or -1 if memory ran out (then there is nothing
+ * to free). */
 int params_init(Params *p, const ModelShape *s);
 void params_free(Params *p);
 
-/* Fills every tensor by SPEC 3: uniform in [-init, init], a pure function of (seed, k, element). */
+/* Fills every tensor as SPEC 3 says: uniform in [-init, init], a pure function of (seed, k,
+ * element). */
 void params_draw(Params *p, uint64_t seed, double init);
 /* Fills one tensor in the same way; dst holds param_info(s, k).n floats. */
 void param_draw(const ModelShape *s, int k, uint64_t seed, double init, float *dst);

@@ -43,7 +43,8 @@ const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_K
 
 /* ---- reading ---- */
 
-/* The place of a tensor's bytes in the data section; sorted to check that they tile it. */
+/* The place of a tensor's bytes in the data section. Extents are sorted to check that they tile
+ * it. */
 typedef struct Extent {
     int64_t begin, end;
     int tensor;
@@ -212,7 +213,8 @@ static int parse_entries(StFile *f, const json_t *root, Extent *x, const char *d
     return code ? code : place_data(f, x, data, path, e);
 }
 
-/* Returns what a file of another format is, by its first bytes; NULL: unknown. */
+/* Recognises a file of another format by its first bytes. Returns the clause that names it for a
+ * sentence; NULL: unknown. */
 static const char *other_format(const unsigned char *b, size_t n)
 {
 #define TORCH                                                                                      \
@@ -382,8 +384,8 @@ static bool put_header(FILE *out, const StTensor *tensors, int n_tensors, const 
     }
     fputc('}', out);
     long length = ftell(out);
-    for (; length >= 0 && length % 8; length++)
-        fputc(' ', out); /* so that the data starts at a multiple of 8 */
+    /* Blanks make the data start at a multiple of 8. */
+    for (; length >= 0 && length % 8; length++) fputc(' ', out);
     return !ferror(out);
 }
 

@@ -1,5 +1,5 @@
-/* safetensors: reads and writes the file format (an 8-byte length, a JSON header, raw tensors)
- * without knowing the contents. The reader trusts nothing: it checks every length, offset, dtype,
+/* safetensors: reads and writes the file format (an 8-byte length, a JSON header, raw tensors),
+ * whatever the tensors mean. The reader trusts nothing: it checks every length, offset, dtype,
  * hole, overlap and duplicate key before it touches data. */
 #ifndef PLSTM_SAFETENSORS_H
 #define PLSTM_SAFETENSORS_H
@@ -39,7 +39,7 @@ const char *st_dtype_name(StDtype d); /* "F32" */
 
 enum { ST_MAX_RANK = 8 };
 
-/* The longest header that is read or written: the official reader's limit. */
+/* The longest header in bytes that is read or written: the official reader's limit. */
 #define ST_MAX_HEADER ((uint64_t)100000000)
 
 typedef struct StTensor {
@@ -73,8 +73,8 @@ typedef struct StFile {
 /* Maps a file read-only (host/base/map_file.h) and checks all of it. EXIT_BAD_DATA: one sentence
  * that names file and reason. */
 int st_open(StFile *f, const char *path, Error *e);
-/* Parses bytes (8-byte aligned), which the caller owns; `path` is only for the sentence. st_close
- * frees what this allocates. */
+/* Parses bytes (8-byte aligned), which the caller owns and which must outlive *f; `path` is only
+ * for the sentence. st_close frees what this allocates. */
 int st_parse(StFile *f, const void *bytes, size_t n, const char *path, Error *e);
 void st_close(StFile *f);
 
@@ -82,15 +82,17 @@ void st_close(StFile *f);
  * memory; the kernel reads them again when needed. */
 void st_forget(const StFile *f);
 
-const StTensor *st_find(const StFile *f, const char *name); /* or NULL */
-const char *st_meta(const StFile *f, const char *key);      /* or NULL */
+/* Return the tensor of that name, or the value of that metadata key, owned by f; NULL: there is
+ * none. */
+const StTensor *st_find(const StFile *f, const char *name);
+const char *st_meta(const StFile *f, const char *key);
 
 /* Writes "F32 (800, 200)", for sentences and tables; returns out. */
 enum { ST_KIND_SIZE = 16 + 22 * ST_MAX_RANK };
 const char *st_kind(StDtype dtype, const int64_t *shape, int rank, char out[ST_KIND_SIZE]);
 
-/* Metadata that are being collected: the list for st_write, and the bytes of formatted values. The
- * caller provides both, with room for everything; keys and values of st_put are not copied. */
+/* Metadata under construction: the list for st_write, and the bytes of formatted values. The caller
+ * provides both, with room for everything; keys and values of st_put are not copied. */
 typedef struct StMetaList {
     StMeta *item;
     int n;

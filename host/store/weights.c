@@ -118,7 +118,8 @@ static int source_open(Source *s, Error *e)
 
 /* ---- names ---- */
 
-/* Removes a prefix that every name has. Returns false if some name lacks it. */
+/* Removes a prefix that every name has. Returns false if some name lacks it, or there are no
+ * names. */
 static bool prefix_drop(Source *s, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -179,8 +180,8 @@ static float of_bfloat(uint16_t h)
     return v;
 }
 
-/* Converts the tensor's elements to float32. Returns false if its dtype is not one of the real
- * numbers that training uses. */
+/* Converts the tensor's elements to float32. Returns false if its dtype is not F32, F64, F16 or
+ * BF16. */
 static bool convert(const StTensor *t, float *to, size_t n)
 {
     switch (t->dtype) {
@@ -205,9 +206,9 @@ static const char *why_rows(const Source *s, const ParamInfo *info, const StTens
     if (t->rank != info->rank || t->shape[0] == info->dim[0] ||
         (t->rank == 2 && t->shape[1] != info->dim[1]))
         return "";
+    /* A vocabulary that the file records has already been compared by vocab_agrees. */
     for (int f = 0; f < s->n_files; f++)
-        if (st_meta(&s->file[f], "vocab"))
-            return ""; /* a later check reports where the vocabularies differ */
+        if (st_meta(&s->file[f], "vocab")) return "";
     return "; its vocabulary is not the training text's (pytorch/examples uses the words of all "
            "three files): --vocab takes its words, one per line in the order of the ids";
 }
@@ -245,8 +246,8 @@ static int take(Source *s, Params *into, int k, const char *name, StDtype *conve
     return EXIT_DONE;
 }
 
-/* Checks that every tensor was used. A tensor without a place here belongs to another model;
- * without it, this model would be a wrong one. */
+/* Checks that every tensor was used. A tensor that has no place here shows that the weights are
+ * those of another model. */
 static int all_used(const Source *s, const Params *into, Error *e)
 {
     for (int i = 0; i < s->n_entries; i++) {
