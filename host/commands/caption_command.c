@@ -19,7 +19,7 @@ typedef struct Caption {
     DecodeInput *input; /* (batch) */
 } Caption;
 
-/* The part of a row that is read before the first word. */
+/* The part of a row that the model reads before the first word. */
 static const int32_t start[] = {ID_FEATURES, ID_EOS};
 
 static void annotator(const void *user, int64_t image, const char *words, JsonLine *l)

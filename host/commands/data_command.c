@@ -88,7 +88,8 @@ static int flushed(FILE *out, Error *e)
 int data_command(const char *dir, bool final_eos, FILE *out, FILE *notes, Error *e)
 {
     Corpus c;
-    /* Describes the files that exist; only the vocabulary needs a text, that of train. */
+    /* Splits without a file are printed as missing. Only train is required: the vocabulary is built
+     * from it. */
     int code =
         corpus_read(&c, dir, &(CorpusRead){.wanted = EVERY_SPLIT, .final_eos = final_eos}, e);
     if (code) return code;
@@ -203,7 +204,7 @@ static int data_pairs_command(const Settings *s, FILE *out, Error *e)
 
 /* ---- files that --write creates ---- */
 
-/* What was created so far, so that a failure can remove it. */
+/* The files and folders created so far, which a failure removes. */
 typedef struct Written {
     char path[16][4400];
     int n;
@@ -215,7 +216,7 @@ static void written_add(Written *w, const char *path)
     snprintf(w->path[w->n++], sizeof w->path[0], "%s", path);
 }
 
-/* Removes files and then empty folders, the latest first. */
+/* Removes the latest first, so that a folder is empty when its turn comes. */
 static void written_remove(Written *w)
 {
     while (w->n > 0) remove(w->path[--w->n]);
@@ -342,8 +343,8 @@ static int write_utterances(Written *w, const SpeechVoice *voice, const char *di
         for (int64_t t = 0; t < frames; t++) fprintf(text, " %d", labels[t]);
         fputc('\n', text);
         ok = !kaldi_archive_put(&ark, name, x, frames, SPEECH_F);
-        at += (size_t)bytes + 16 +
-              (size_t)(frames * SPEECH_F) * sizeof *x; /* name, blank, header of 15 bytes */
+        /* the name, a blank, a header of 15 bytes, and the values */
+        at += (size_t)bytes + 16 + (size_t)(frames * SPEECH_F) * sizeof *x;
     }
     code = replace_finish(&ark, ok, what, e);
     if (!code) written_add(w, path);

@@ -1,15 +1,18 @@
-/* `plstm dump`: writes one minibatch's masks or gradients, or initial weights, so that another
- * program (the PyTorch twin) can compute the same and compare. The file is safetensors, with these
- * strings as metadata: format = pt, dump = what, the model's settings, step.
+/* `plstm dump`: writes the masks or gradients of one minibatch, or initial weights, so that another
+ * program (the PyTorch twin) can compute the same values and compare them. The file is in
+ * safetensors format. Its metadata holds these strings: format = pt, dump = the choice of --what,
+ * the model's settings, and, for masks and grads, step.
  *
  *   masks  `mask.siteS` U8 (T,B,H), 1 where a value is kept, for every site S of SPEC 2 and
- *          minibatch `step` (any). No data is read. Sites `none` masks nothing: all ones, keep 1.
- *   grads  the gradient of the cost of SPEC 5 by every parameter, unclipped, under the parameter's
- *          name, F32; window `step` of the first epoch, from a zero state, with the masks of that
- *          step; weights as drawn, or those of --init-weights. Prints
- *          {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}, which are also metadata of
- *          the file.
- *   init   the initial weights under their names, F32; the corpus determines V. */
+ *          minibatch `step`, however large. No data is read. With sites `none` nothing is masked:
+ *          every value is 1, and so is keep.
+ *   grads  The gradient of the cost of SPEC 5 with respect to every parameter, unclipped, F32,
+ *          under the parameter's name. The minibatch is window `step` of the first epoch, run from
+ *          a zero state with the masks of that step. The weights are the initial ones, drawn or
+ *          read from --init-weights. Prints
+ *          {"step":..,"loss":..,"nats":..,"tokens":..,"grad_norm":..}; the file's metadata holds
+ *          the same figures.
+ *   init   The initial weights, F32, under their names. The corpus determines V. */
 #include "commands.h"
 
 #include <math.h>
@@ -30,7 +33,7 @@
 #include "host/train/task.h"
 
 typedef enum DumpWhat { DUMP_MASKS, DUMP_GRADS, DUMP_INIT } DumpWhat;
-#define DUMP_CHOICES "masks|grads|init" /* in that order */
+#define DUMP_CHOICES "masks|grads|init" /* in the order of DumpWhat */
 
 typedef struct DumpOptions {
     int64_t what; /* DumpWhat */
@@ -64,7 +67,7 @@ static StMetaList *meta_begin(Meta *m, const char *what, const Settings *s)
 
 /* ---- masks ---- */
 
-/* Draws one site's mask, (T,B,H). */
+/* Draws the mask (T,B,H) of one site; rows is T * B. */
 static void draw_mask(const MaskKey *key, int64_t rows, int64_t H, uint8_t *mask)
 {
     for (int64_t row = 0; row < rows; row++)

@@ -19,17 +19,18 @@
 
 typedef struct EnsembleOptions {
     const char *svg; /* or NULL */
-    int64_t orders;  /* subsets per size to examine if there are more */
-    uint64_t seed;   /* which of them */
+    int64_t orders;  /* most subsets to examine per size; if there are more, they are drawn */
+    uint64_t seed;   /* of those draws */
 } EnsembleOptions;
 
-/* Averages of k members: over all subsets of that size, or over a random draw of them. An ensemble
- * that grows in some order is one of these at size k, so their spread is the spread over orders. */
+/* Perplexities of averages of k members, over all subsets of that size or over subsets drawn at
+ * random. An ensemble to which members are added in some order is one of these subsets at size k,
+ * so the spread over subsets is also the spread over orders. */
 typedef struct CurvePoint {
     int k;
     int64_t subsets;
     bool all;
-    double mean, std, low, high; /* of the perplexity; std is infinite where the mean is */
+    double mean, std, low, high; /* of the perplexity; std is infinite if the mean is */
 } CurvePoint;
 
 enum { CURVE_POINTS = 64 };
@@ -41,8 +42,8 @@ typedef struct Averages {
     TokenLogProbs *member;
     double *high; /* (words) the largest log p of any member */
     double *p;    /* (n, words) exp(log p - high) */
-    double *ppl;  /* (orders) of the current size */
-    int *subset;  /* (n) */
+    double *ppl;  /* (orders) perplexities of the subsets of the current size */
+    int *subset;  /* (n) the members of the current subset come first */
     CurvePoint curve[CURVE_POINTS];
     int points;
 } Averages;
@@ -82,8 +83,8 @@ static int averages_read(Averages *a, Error *e)
     return EXIT_DONE;
 }
 
-/* Returns the log of the sum of a subset's probabilities if each of them is so far below the best
- * member's that its share underflows a double. */
+/* Returns the log of the sum of a subset's probabilities. It is for the case that each of them is
+ * so far below the best member's that its ratio to that underflows a double. */
 static double log_sum_of_far(const Averages *a, const int *subset, int k, int64_t t)
 {
     double high = -INFINITY, sum = 0;
@@ -93,7 +94,7 @@ static double log_sum_of_far(const Averages *a, const int *subset, int k, int64_
     return high + log(sum);
 }
 
-/* Returns the nats of the average of the k members. */
+/* Returns the nats of the whole text under the average of the k members of a subset. */
 static double nats_of(const Averages *a, const int *subset, int k)
 {
     int64_t n = words(a);
@@ -129,8 +130,8 @@ static int64_t subsets_of(int n, int k, int64_t limit)
 {
     double count = 1;
     for (int i = 1; i <= k; i++) {
-        count = count * (n - k + i) /
-                i; /* a binomial coefficient after every step, exact in the range that matters */
+        /* a binomial coefficient after every step, exact in the range that matters */
+        count = count * (n - k + i) / i;
         if (count > (double)limit) return limit + 1;
     }
     return (int64_t)(count + 0.5);
@@ -145,8 +146,8 @@ static void next_subset(int *subset, int k, int n)
     for (int j = i + 1; j < k; j++) subset[j] = subset[j - 1] + 1;
 }
 
-/* Makes draw number `draw` of k of the n members, all equally likely: the first steps of a shuffle
- * (Fisher and Yates). */
+/* Draws k of the n members by the first k steps of a shuffle (Fisher and Yates), so that all
+ * subsets are equally likely. `draw` is the number of the draw among those of this size. */
 static void draw_subset(Averages *a, int k, int64_t draw)
 {
     for (int i = 0; i < a->n; i++) a->subset[i] = i;
@@ -176,7 +177,7 @@ static void curve_add(Averages *a, int k)
     p->std = isfinite(p->mean) ? sqrt(p->std) : INFINITY;
 }
 
-/* Computes the points 1, 2, 5, 10, 20, 50 ... below n, then n. */
+/* Computes the points of 1, 2, 5, 10, 20, 50 ... members below n, then that of all n. */
 static void curve_make(Averages *a)
 {
     static const int step[] = {1, 2, 5};
@@ -267,8 +268,7 @@ static int write_json(const Averages *a, double nats_all, Error *e)
     return code;
 }
 
-/* ---- the figure: mean against members on a logarithmic axis, with bars from lowest to highest
- * ---- */
+/* ---- the figure: the mean by members, on a log axis, with bars from lowest to highest ---- */
 
 enum {
     SVG_WIDTH = 640,
@@ -294,7 +294,7 @@ static double svg_y(const Frame *f, double ppl)
     return SVG_TOP + (SVG_HEIGHT - SVG_TOP - SVG_BOTTOM) * (f->high - ppl) / (f->high - f->low);
 }
 
-/* Returns 1, 2 or 5 times a power of ten, so that a range has 4 to 10 of them. */
+/* Returns 1, 2 or 5 times a power of ten: a step of which the range holds 4 to 10. */
 static double svg_step(double range)
 {
     double ten = pow(10, floor(log10(range / 4))), m = range / 4 / ten;

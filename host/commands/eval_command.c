@@ -28,7 +28,8 @@ typedef struct EvalOptions {
     /* file for the log-probabilities that the models, or their average, assign to every position
      * (token_log_probs.h); or NULL */
     const char *log_probs;
-    /* file for the table of what the targets were taken for (task.h); or NULL */
+    /* file for the confusion table, which counts the label that the model chose for each target
+     * (task.h); or NULL */
     const char *confusion;
 } EvalOptions;
 
@@ -47,17 +48,17 @@ typedef struct Eval {
     FILE *notes; /* where remarks are printed; NULL: nowhere */
     const BackendOps *ops;
     const Task *task;
-    Checkpoint first; /* its settings and vocabulary are used */
+    Checkpoint first; /* the first file, whose settings and vocabulary are used */
     Settings settings;
     TaskData *data;
     int split;
     Source *source;
     Ensemble ensemble;
-    int32_t *targets; /* (places) NULL unless log-probabilities are written */
+    int32_t *targets; /* (places); NULL unless log-probabilities are written */
     int n;
     Member *member; /* (n) */
     Member all;     /* the average */
-    int figures;    /* of each member */
+    int figures;    /* number of figures of each member */
     char device[sizeof((BackendInfo *)0)->device];
 } Eval;
 
@@ -92,7 +93,7 @@ static int outputs_harmless(const Eval *v, Error *e)
     return code;
 }
 
-/* Takes the first file's settings, overridden by those that were given. */
+/* Sets the settings: the first file's, overridden by those given on the command line. */
 static int settings_take(Eval *v, Error *e)
 {
     const Settings *given = v->given;
@@ -116,7 +117,7 @@ static int find_split(Eval *v, Error *e)
         bool last = !v->task->split_name(v->data, i + 1);
         snprintf(names + n, sizeof names - n, "%s%s", i == 1 ? "" : last ? " or " : ", ", name);
     }
-    /* Whatever the files are called, valid is the first split and test the first test. */
+    /* Whatever the files are called, `valid` denotes split 1 and `test` the first test split. */
     v->split = !strcmp(v->o->split, "valid") ? 1 : !strcmp(v->o->split, "test") ? 2 : 0;
     if (v->split && v->task->split_name(v->data, v->split)) return EXIT_DONE;
     return error_set(e, EXIT_USAGE, "--split takes %s, not '%s'", names, v->o->split);
@@ -135,8 +136,8 @@ static int confusion_check(const Eval *v, Error *e)
     return EXIT_DONE;
 }
 
-/* Opens each file once before any is scored, so that an error in the last of ten does not cost the
- * time of nine. */
+/* Opens each file once before any is scored, so that an error in the last of ten files is found
+ * before nine have been scored. */
 static int check_files(Eval *v, Error *e)
 {
     int code = EXIT_DONE;
@@ -185,8 +186,8 @@ static int score_member(Eval *v, Member *m, Error *e)
     Model model;
     int code = m == v->member ? EXIT_DONE : checkpoint_open(&other, m->path, e);
     if (code) return code;
-    /* As large as in training if the split is cut by training's rows and steps, so that kernels get
-     * the same plan. */
+    /* If the split is cut into training's rows and steps, the model is opened as large as in
+     * training, so that its kernels get the same plan. */
     BatchLimits limits = v->source->limits;
     if (settings_of_task(settings_find("seq"), v->task->name))
         limits =
@@ -227,7 +228,7 @@ static void score_all(Eval *v)
         v->all.totals.hits = -1; /* an average has no hits */
         ensemble_total(&v->ensemble, &v->all.totals.nats, &v->all.totals.scored);
     }
-    /* Visits the positions again, in their order. */
+    /* Visit the positions again, in their order, with the average's nats. */
     double nats;
     if (!v->task->hits && v->task->score_begin) v->task->score_begin(v->data, v->split);
     for (int64_t i = 0; !v->task->hits && v->task->visit && i < v->source->places; i++)
@@ -295,14 +296,14 @@ static void print_table(const Eval *v, FILE *out)
     }
 }
 
-/* Writes the figures under their names without the split's: "ppl" for "valid_ppl". */
+/* Writes the figures under their keys without the split's name: "ppl" for "valid_ppl". The key
+ * "nats" already holds the sum, so a figure of that name becomes "nats_each". */
 static void figures_json(const Eval *v, const Member *m, JsonLine *l)
 {
     line_double(l, "nats", m->totals.nats);
     for (int i = 0; i < v->figures; i++) {
         const char *key = strchr(m->figure[i].key, '_') + 1;
-        line_double(l, strcmp(key, "nats") ? key : "nats_each",
-                    m->figure[i].value); /* beside the sum */
+        line_double(l, strcmp(key, "nats") ? key : "nats_each", m->figure[i].value);
     }
 }
 
@@ -344,7 +345,7 @@ static int tell(Eval *v, FILE *out, Error *e)
     if (v->task->print_test) v->task->print_test(v->data, v->split, &v->all.totals, out);
     if (!v->given->log_json) return EXIT_DONE;
     make_line(v, &line);
-    /* The log is written only now, so that a run that fails does not change an earlier log. */
+    /* The log is written last, so that a run that fails does not change an earlier log. */
     int code = line_save(&line, "--log-json", v->given->log_json, e);
     line_free(&line);
     return code;

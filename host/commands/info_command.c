@@ -19,8 +19,8 @@ static void print_text(FILE *out, const char *text, size_t length, size_t most)
         for (n = most; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
     for (size_t i = 0; i < n; i++) {
         const unsigned char *c = (const unsigned char *)text + i;
-        bool c1 = c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 &&
-                  c[1] < 0xa0; /* U+0080..9F act as escapes */
+        /* U+0080 to U+009F, which act as escapes */
+        bool c1 = c[0] == 0xc2 && i + 1 < n && c[1] >= 0x80 && c[1] < 0xa0;
         fputc(c[0] < 0x20 || c[0] == 0x7f || c1 ? '?' : c[0], out);
         i += c1;
     }
@@ -117,8 +117,8 @@ static void print_checkpoint(FILE *out, const Checkpoint *c)
     if (n->tokens)
         fprintf(out, "  %-16s %.3f over this epoch's %" PRId64 " tokens so far\n",
                 "train perplexity", exp(n->nats / (double)n->tokens), n->tokens);
-    if (isfinite(n->best_valid) &&
-        st_meta(&c->file, "hits")) /* its metric is the share of misses */
+    /* A task that counts hits has the share of misses as its metric. */
+    if (isfinite(n->best_valid) && st_meta(&c->file, "hits"))
         fprintf(out, "  %-16s %.2f %% accuracy\n", "best valid", 100 * (1 - n->best_valid));
     else if (isfinite(n->best_valid))
         fprintf(out, "  %-16s %.3f\n", "best valid ppl", exp(n->best_valid));

@@ -1,5 +1,5 @@
-/* main: finds the command and runs it (SPEC 8). An error comes back as a code and one sentence,
- * which only this file prints. */
+/* main: finds the command and runs it (SPEC 8). A command that fails returns an exit code and one
+ * sentence, which only this file prints. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,7 @@ static void print_help(void)
         "the signal (130 after SIGINT, 143 after SIGTERM).\n");
 }
 
-/* Returns whether the command trains or runs a model: it then has --backend. */
+/* Returns whether the command trains or runs a model, which is so if it has --backend. */
 static bool command_computes(const Command *c)
 {
     return c->settings && (!c->settings[0] || choice_index(c->settings, "backend") >= 0);
@@ -72,8 +72,8 @@ static int run(int argc, char **argv, const Command **command, Error *e)
 
 int main(int argc, char **argv)
 {
-    /* Without this, a write past the file size limit would end the process; now it fails with a
-     * cause, as on a full disk. */
+    /* By default, a write past the file size limit ends the process. With the signal ignored, the
+     * write fails with EFBIG, which is reported as a full disk is. */
     signal(SIGXFSZ, SIG_IGN);
     Error e = {0};
     const Command *command = NULL;

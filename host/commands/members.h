@@ -5,8 +5,8 @@
 #include "host/base/error.h"
 #include "host/store/checkpoint.h"
 
-/* Checks what a file must share with the first one so that their probabilities can be averaged:
- * task, vocabularies, and the sizes of what is read and predicted. EXIT_BAD_DATA: it does not. */
+/* Checks that a checkpoint agrees with the first one in all that averaging their probabilities
+ * requires: task, vocabularies, and the sizes of inputs and outputs. EXIT_BAD_DATA: they differ. */
 int members_agree(const Checkpoint *first, const char *first_path, const Checkpoint *c,
                   const char *path, Error *e);
 

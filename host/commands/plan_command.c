@@ -1,4 +1,5 @@
-/* `plstm plan` and `plstm variants`. */
+/* `plstm plan` prints how variants of the recurrence are laid out on a GPU; `plstm variants` lists
+ * the variants. */
 #include "commands.h"
 
 #include <errno.h>
@@ -26,8 +27,8 @@ typedef struct PlanOptions {
     const char *device;
     const char *preset;         /* its name, or NULL */
     int64_t hidden, batch, seq; /* 0: the preset's */
-    int64_t precision;          /* a LstmPrecision, or PRECISIONS: all */
-    const char *kernel;         /* NULL or "auto": every variant in both directions */
+    int64_t precision;          /* an LstmPrecision, or PRECISIONS: all */
+    const char *kernel;         /* NULL or "auto": every variant, forward and backward */
     const char *plan;           /* override (plan_override_parse), or NULL */
     const char *constants;      /* file of constants that override the built-in ones, or NULL */
     bool json;                  /* print one object per line instead of tables */
@@ -44,7 +45,7 @@ typedef struct Asked {
 } Asked;
 
 typedef struct Workload {
-    const char *name; /* the preset's; NULL: no preset */
+    const char *name; /* of the preset; NULL: an option has changed a size */
     LstmShape shape;
 } Workload;
 
@@ -67,7 +68,8 @@ static int workload_of(const PlanOptions *o, int preset, Workload *w, Error *e)
 typedef struct Row {
     const LstmFootprint *footprint;
     int backward;
-    LstmPrecision precision; /* in which it computes, or, if it is refused, the one requested */
+    /* that in which the variant computes or, if it is refused, the one requested */
+    LstmPrecision precision;
     bool planned, stepwise;
     LstmPlan plan; /* if planned and not stepwise */
     CostTime time; /* if planned */
@@ -105,8 +107,8 @@ static void print_head(FILE *out)
             "bytes/step", "(model)", "launch");
 }
 
-/* What follows a row's last column: the precision, if it is not the one requested, and the exchange,
- * if the variant has more than one (KIND_MMA). */
+/* Ends a row: prints the precision, if it is not the one requested, and the exchange, if the
+ * variant has more than one (KIND_MMA). */
 static void print_row_end(const Row *r, const LstmShape *shape, FILE *out)
 {
     static const char *const exchange[EXCHANGES] = {
@@ -248,14 +250,14 @@ static int plan_device(Asked *a, const DeviceFacts *device, Error *e)
             w.shape.precision = (LstmPrecision)p;
             code = plan_workload(a, device, &c, &w, e);
         }
-        if (a->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq)
-            break; /* the other precisions give the same */
+        /* With all sizes given, the other presets would give the same shape. */
+        if (a->preset == PLAN_ALL && a->o->hidden && a->o->batch && a->o->seq) break;
     }
     return code;
 }
 
-/* Reads the facts of this machine's GPU. Returns false if there is none that this program could
- * use. */
+/* Reads the facts of this machine's first GPU. Returns false if there is no GPU that this program
+ * could use. */
 static bool device_present(DeviceFacts *facts)
 {
     Error none;
@@ -297,8 +299,8 @@ static void remark_environment(const PlanOverride *force, const char *given, FIL
                 text);
 }
 
-/* Prints the table, or the lines, of every requested variant and direction: each a plan, or the
- * sentence that says what is missing. EXIT_NO_DEVICE: no request has a plan. */
+/* Prints a row, or a line of JSON, for every requested variant and pass: its plan, or the sentence
+ * that says what is missing. EXIT_NO_DEVICE: none of them has a plan. */
 static int plan(const CommandLine *line, Error *e)
 {
     const PlanOptions *o = line->own;

@@ -18,15 +18,15 @@
 typedef enum PosteriorsAs {
     AS_POSTERIORS,     /* p(label | frames so far) */
     AS_LOG_POSTERIORS, /* its logarithm */
-    /* minus the log of the label's share of the training frames: log p(frames | label) up to a
-     * constant, which is what decoders add up */
+    /* the log-posterior minus the log of the label's share of the training frames; this equals log
+     * p(frames | label) up to a constant, and decoders add it up */
     AS_LOG_LIKELIHOODS,
 } PosteriorsAs;
 #define POSTERIORS_AS "posteriors|log-posteriors|log-likelihoods"
 
 typedef struct PosteriorsOptions {
     PathList weights;     /* at least one; the probabilities of several are averaged */
-    const char *features; /* a script, an archive, or a folder that holds one */
+    const char *features; /* a script, an archive, or a folder that holds one of them */
     const char *out;      /* the archive */
     int64_t as;           /* PosteriorsAs */
     int64_t batch;        /* utterances at a time */
@@ -37,30 +37,30 @@ enum { STEPS = 256 }; /* frames of an utterance per window; the state is carried
 /* An utterance of the batch. */
 typedef struct Utterance {
     char name[KALDI_NAME];
-    int64_t frames, room; /* number of frames; frames for which both arrays have room */
+    int64_t frames, room; /* number of frames; number that both arrays can hold */
     float *features;      /* (frames,F) */
-    double *posterior;    /* (frames,V) summed over the models */
+    double *posterior;    /* (frames,V) probabilities, summed over the models */
 } Utterance;
 
 typedef struct Posteriors {
     const PosteriorsOptions *o;
     const Settings *settings;
     Checkpoint first; /* its normalisation and label counts are used */
-    int n;
-    Model *model; /* (n) */
-    int64_t F, V;
+    int n;            /* models opened so far */
+    Model *model;     /* (n) */
+    int64_t F, V;     /* features per frame; labels */
     Features features;
     Replacement out;
-    char what[4096];      /* its option and path, for sentences */
-    Utterance *utterance; /* (batch) */
-    int64_t utterances;   /* in the batch */
-    int64_t written, frames;
-    double *log_prior;      /* (V) */
-    int32_t *ids, *targets; /* (STEPS,batch) */
-    float *rows;            /* (STEPS*batch,F) */
-    float *logits;          /* (batch,V) */
-    float *values;          /* (room,V) of the utterance that is being written */
-    int64_t room;
+    char what[4096];         /* option and path of the output, for sentences */
+    Utterance *utterance;    /* (batch) */
+    int64_t utterances;      /* in the batch */
+    int64_t written, frames; /* utterances and frames written so far */
+    double *log_prior;       /* (V) */
+    int32_t *ids, *targets;  /* (STEPS,batch) */
+    float *rows;             /* (STEPS*batch,F) */
+    float *logits;           /* (batch,V) */
+    float *values;           /* (room,V) those of the utterance that is being written */
+    int64_t room;            /* frames that values can hold */
 } Posteriors;
 
 static int out_of_memory(Error *e)
@@ -146,7 +146,7 @@ static int open_models(Posteriors *p, Error *e)
 
 /* ---- utterances ---- */
 
-/* Copies the entry's features, normalised if the model needs that. */
+/* Adds the entry to the batch and copies its features, normalised if the model was trained so. */
 static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
 {
     Utterance *u = &p->utterance[p->utterances];
@@ -174,7 +174,8 @@ static int utterance_take(Posteriors *p, const KaldiEntry *entry, Error *e)
     return code;
 }
 
-/* Adds the probabilities of a frame's logits (V) to sum (V). */
+/* Adds softmax(logits), the probabilities of a frame's labels (V), to sum (V). EXIT_FAILED: they
+ * are not finite. */
 static int add_softmax(const float *logits, int64_t V, double *sum, Error *e)
 {
     double total = 0, top = logits[0];
@@ -186,7 +187,8 @@ static int add_softmax(const float *logits, int64_t V, double *sum, Error *e)
     return EXIT_DONE;
 }
 
-/* Runs frames from .. from+T-1 of every utterance of the batch through one model. */
+/* Runs frames from .. from+T-1 of every utterance of the batch through one model and adds the
+ * probabilities to the utterances' sums. */
 static int window_run(Posteriors *p, Model *m, int64_t from, int64_t T, Error *e)
 {
     int64_t B = p->utterances, rows = 0;
@@ -195,8 +197,8 @@ static int window_run(Posteriors *p, Model *m, int64_t from, int64_t T, Error *e
             const Utterance *u = &p->utterance[b];
             bool there = from + t < u->frames;
             p->ids[t * B + b] = there ? ID_FEATURES : ID_PADDING;
-            p->targets[t * B + b] =
-                there ? 0 : TARGET_NONE; /* any label will do: only scored positions have logits */
+            /* Only scored positions have logits, so each frame gets a target; any label will do. */
+            p->targets[t * B + b] = there ? 0 : TARGET_NONE;
             if (there)
                 memcpy(p->rows + rows++ * p->F, u->features + (from + t) * p->F,
                        (size_t)p->F * sizeof *p->rows);
@@ -299,7 +301,7 @@ static int output_open(Posteriors *p, Error *e)
     return code ? code : replace_open(&p->out, o->out, p->what, e);
 }
 
-/* Writes one float32 matrix (frames, labels) per utterance, in the order of the features, which are
+/* Writes one float32 matrix (frames, labels) per utterance, in the order of the features. They are
  * normalised as the model's training data was. The archive is written completely or not at all. */
 static int posteriors(const CommandLine *line, Error *e)
 {

@@ -17,8 +17,8 @@
 
 uint32_t sample_word(uint64_t seed, int64_t n)
 {
-    const uint64_t sub = (uint64_t)0x53414D50u
-                         << 32; /* "SAMP": a subsequence that no mask and no weight uses */
+    /* "SAMP": a subsequence that no mask and no weight uses */
+    const uint64_t sub = (uint64_t)0x53414D50u << 32;
     return philox_block(seed, sub, (uint64_t)n >> 2).word[n & 3];
 }
 
@@ -59,7 +59,8 @@ int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t 
         scratch[i] = in ? exp((logits[i] - top) / temperature) : 0;
         sum += scratch[i];
     }
-    /* The middle of the word's share of [0, 1): never 0, never 1. */
+    /* Each of the 2^32 words stands for the middle of its share of [0, 1), so that the number is
+     * never 0 and never 1. */
     double at = ((double)word + 0.5) * 0x1p-32 * sum, passed = 0;
     int32_t last = (int32_t)best;
     for (int64_t i = 0; i < V; i++) {
@@ -87,7 +88,7 @@ typedef struct Text {
     const Vocab *vocab;
     Model *model;
     FILE *out, *notes;
-    int32_t eos; /* -1: there is no such type */
+    int32_t eos; /* id of <eos>; -1: the vocabulary lacks it */
     bool line_begun;
 } Text;
 
@@ -105,8 +106,8 @@ static void print_type(Text *t, int32_t id)
     t->line_begun = true;
 }
 
-/* Flushes, so that a reader sees each word as it is drawn; the first write that fails ends the
- * run. */
+/* Flushes the output, so that a reader sees each word as it is drawn. The first write that fails
+ * ends the run. */
 static int shown(Text *t, Error *e)
 {
     return fflush(t->out) || ferror(t->out)
@@ -114,7 +115,7 @@ static int shown(Text *t, Error *e)
                : EXIT_DONE;
 }
 
-/* Feeds one word to the model, whose logits then predict the next. */
+/* Feeds one word to the model. Its logits then predict the next word. */
 static int read_type(Text *t, int32_t id, Error *e)
 {
     WindowResult r;
@@ -122,7 +123,8 @@ static int read_type(Text *t, int32_t id, Error *e)
     return model_forward(t->model, &w, NULL, NULL, &r, e);
 }
 
-/* Returns the ids of the prompt's words, split as a corpus is (SPEC 4), allocated by malloc. */
+/* Splits the prompt into words as a corpus is split (SPEC 4) and sets *ids (n), allocated by
+ * malloc, to their ids. EXIT_USAGE: the vocabulary has neither a word nor <unk>. */
 static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
 {
     const char *p = t->o->prompt ? t->o->prompt : "";
@@ -149,7 +151,7 @@ static int prompt_ids(Text *t, int32_t **ids, int64_t *n, Error *e)
             }
         } else {
             length = 1;
-            if (*p == '\n') id = t->eos; /* without that type, an end of line is ignored */
+            if (*p == '\n') id = t->eos; /* -1: an end of line is ignored */
         }
         if (id >= 0) (*ids)[(*n)++] = id;
         p += length;

@@ -12,8 +12,9 @@
 uint32_t sample_word(uint64_t seed, int64_t n);
 
 /* Returns the id that `word`, uniform over 32 bits, draws from softmax(logits (V) / temperature)
- * over the top_k likeliest (ties: the lower id). temperature 0: the likeliest, whatever the word.
- * scratch (V) is overwritten. -1: the logits are not finite. */
+ * over the top_k likeliest ids (0: all; among equals, the lower ids come first). With temperature 0
+ * it is the likeliest id, whatever `word` is. scratch (V) is overwritten. Returns -1 if a logit is
+ * not finite. */
 int32_t sample_draw(const float *logits, int64_t V, double temperature, int64_t top_k,
                     uint32_t word, double *scratch);
 

@@ -15,10 +15,10 @@
 
 typedef struct SearchOptions {
     PathList weights;    /* at least one */
-    int64_t beam, batch; /* width; inputs at a time */
+    int64_t beam, batch; /* width of the beam; inputs at a time */
     int64_t nbest;       /* 0: only the best output */
     double penalty;      /* scores are divided by length^penalty */
-    bool json;           /* one object per line */
+    bool json;           /* print one object per line */
     const char *backend;
     int threads; /* 0: as many as this process may use */
     FILE *notes; /* remarks for people; NULL: none */
@@ -47,16 +47,18 @@ typedef struct SearchOptions {
         batch_name, TAKES_WHOLE(1, 1000), batch_help, .at = offsetof(Record, search.batch), "20"   \
     }
 
-/* Completes the options of a parsed line. EXIT_USAGE: --nbest is larger than the beam. */
+/* Copies backend, threads and notes of a parsed line to the options. EXIT_USAGE: --nbest is larger
+ * than the beam. */
 int search_options(SearchOptions *o, const CommandLine *line, Error *e);
 
 typedef struct Search {
     const SearchOptions *o;
     FILE *out;
     const char *unit; /* an input's name in JSON: "sentence", "image" */
-    Checkpoint first; /* its vocabularies and settings are used */
+    Checkpoint first; /* the first file, whose vocabularies and settings are used */
     Decoder *decoder;
-    /* Adds members to an output's JSON object; or NULL. */
+    /* Adds members to the JSON object of an output, whose words and input number it gets; or
+     * NULL. */
     void (*more)(const void *user, int64_t number, const char *words, JsonLine *l);
     const void *user;
 
@@ -66,19 +68,21 @@ typedef struct Search {
     JsonLine line;
 } Search;
 
-/* Opens the models, which must be of that task, and the decoder. *s is zero before, except unit and
- * more. Call search_close also after a failure. EXIT_BAD_DATA: a file that is not such a model,
- * files of different vocabularies or sizes. */
+/* Opens the models, which must be of that task, and the decoder. Before the call *s must be zero
+ * except for unit, more and user. The caller keeps ownership of *o, which must outlive *s, and of
+ * out. Call search_close also after a failure. EXIT_BAD_DATA: a file that is not such a model, or
+ * models with different vocabularies or sizes. */
 int search_open(Search *s, const SearchOptions *o, const char *task, FILE *out, Error *e);
 void search_close(Search *s);
 
-/* Prints the outputs for input `number`; beam NULL: no search was run, and the output is empty.
+/* Prints the outputs for input `number`. If beam is NULL, no search was run, and the output is
+ * empty.
  *
  *   best only  the words
  *   nbest      one line per output: number ||| words ||| score
  *   json       {"UNIT":number,"found":[{"words":"..","logp":..,"score":..}]}, nbest of them */
 int search_print(Search *s, int64_t number, const Beam *beam, Error *e);
-/* EXIT_FAILED: the output cannot be written. */
+/* Flushes the output. EXIT_FAILED: it cannot be written. */
 int search_flush(Search *s, Error *e);
 
 #endif

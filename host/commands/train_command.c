@@ -9,9 +9,9 @@
 #include "host/store/checkpoint.h"
 #include "host/train/trainer.h"
 
-/* Merges the settings of a resumed run: the checkpoint's, and those that were given. A setting that
- * shapes the weights must equal the checkpoint's if an option or --preset gives it. epochs, which a
- * preset also sets, is the checkpoint's unless --epochs is given. */
+/* Merges the settings of a resumed run: those of the checkpoint and those given on the command
+ * line. A setting that shapes the weights must equal the checkpoint's if an option or --preset
+ * gives it. epochs, which a preset also sets, is the checkpoint's unless --epochs is given. */
 static int settings_resume(Settings *s, const char *preset, const Checkpoint *c, Error *e)
 {
     const Settings *file = &c->settings;
@@ -54,7 +54,7 @@ static int settings_resume(Settings *s, const char *preset, const Checkpoint *c,
     return EXIT_DONE;
 }
 
-/* Checks settings that only make sense together. */
+/* Checks settings that need one another, and those that the backend restricts. */
 static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
 {
     if (s->save_best && !(s->eval & EVAL_VALID))
@@ -64,7 +64,8 @@ static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
     if (s->save_every > 0 && !s->save)
         return error_set(e, EXIT_USAGE, "--save-every needs --save, which names the file");
     if (strcmp(ops->name, "cuda")) {
-        /* A kernel from a resumed checkpoint referred to the backend of its training. */
+        /* A kernel that comes from a resumed checkpoint is ignored: it was chosen for the backend
+         * of that training. */
         if (settings_given(s, "kernel") && strcmp(s->kernel, "auto"))
             return error_set(e, EXIT_USAGE,
                              "--kernel takes auto with the %s backend, which has no "
@@ -80,8 +81,8 @@ static int settings_check(const Settings *s, const BackendOps *ops, Error *e)
     return EXIT_DONE;
 }
 
-/* Checks that no output is a text that is read and that none replaces a file of another kind. A
- * checkpoint may be saved over the one that was read. */
+/* Checks that no output overwrites a text that is read, and that none replaces a file of another
+ * kind. A checkpoint may be saved over the one that was read. */
 static int outputs_harmless(const Settings *s, const Task *task, Error *e)
 {
     const Output output[] = {{"--save", s->save, &kind_checkpoint},
@@ -97,7 +98,7 @@ static int outputs_harmless(const Settings *s, const Task *task, Error *e)
     return code;
 }
 
-/* Checks whether a checkpoint's header can hold the vocabularies of the data. */
+/* Checks that the header of a checkpoint can hold the vocabularies of the data. */
 static int vocabularies_fit(const Settings *s, const Task *task, const TaskData *data, Error *e)
 {
     const char *path = s->save ? s->save : s->save_best;

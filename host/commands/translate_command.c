@@ -11,10 +11,10 @@
 
 typedef struct Translate {
     Search search;
-    /* The sentences of a batch. */
-    DecodeInput *input;          /* (batch) the inputs that are not empty */
-    bool *empty;                 /* (batch) for every line */
-    int64_t lines, inputs, done; /* in the batch; of them not empty; lines before it */
+    DecodeInput *input; /* (batch) the lines of the batch that are not empty */
+    bool *empty;        /* (batch) whether each line of the batch is empty */
+    /* lines in the batch; those of them that are not empty; lines before the batch */
+    int64_t lines, inputs, done;
 } Translate;
 
 /* Removes a byte-order mark from the first line. */

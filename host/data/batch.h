@@ -3,8 +3,8 @@
  * data.
  *
  * A batch is a grid of (T,B) positions, time-major. Column b is one sequence (or one row of a
- * stream), padded at its end to the longest of the batch. T varies from batch to batch; B varies
- * only in the one short batch of an epoch. */
+ * stream), padded at its end to the longest of the batch. T varies from batch to batch. B is
+ * smaller only in the one minibatch of an epoch that is not full. */
 #ifndef PLSTM_BATCH_H
 #define PLSTM_BATCH_H
 
@@ -80,18 +80,18 @@ struct Batcher;
 /* Batches of a split in a fixed order. A source is the first member of its maker's own struct. */
 typedef struct Source Source;
 struct Source {
-    int64_t batches;    /* of one epoch; every epoch has as many */
+    int64_t batches;    /* per epoch; every epoch has as many */
     BatchLimits limits; /* over all epochs */
     /* Fills *b with batch i (0 .. batches-1) of epoch k (from 1; a split that is scored has one
      * epoch). A pure function of (k, i): any order of calls gives the same batches. The source owns
      * the arrays, which stay valid until the next call. */
     void (*get)(Source *s, int64_t epoch, int64_t i, Batch *b);
-    /* Returns the number of scored position (t, b) of the batch that get returned last. The number
-     * is below `places`, unique within the split and independent of the batch size, so that members
-     * of an ensemble can be matched. NULL: the source is not scored. */
+    /* Returns the number of scored position (t, b) of the batch that `get` returned last. The
+     * number is below `places`, unique within the split and independent of the batch size, so that
+     * members of an ensemble can be matched. NULL: the source is not scored. */
     int64_t (*place)(const Source *s, int64_t t, int64_t b);
     int64_t places;
-    /* batch i is window i of this stream; NULL: the batches are not windows of a stream */
+    /* the stream whose window i is batch i; NULL: the batches are not windows of a stream */
     const struct Batcher *stream;
     void (*close)(Source *s);
 };
@@ -103,10 +103,10 @@ static inline void source_close(Source *s)
 
 /* Sums over scored positions. */
 typedef struct Totals {
-    double nats;    /* of -log p(target) */
-    int64_t scored; /* positions */
-    /* positions whose target has the largest logit (the lowest id among equals); counted if the
-     * model was opened for it */
+    double nats;    /* sum of -log p(target) */
+    int64_t scored; /* number of positions */
+    /* positions whose target has the largest logit (the lowest id among equals); they are counted
+     * only if the model was opened to do so */
     int64_t hits;
 } Totals;
 

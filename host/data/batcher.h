@@ -1,5 +1,5 @@
-/* batcher: cuts a stream of ids into minibatches of T steps by B rows (SPEC 4). Owns and copies
- * nothing. */
+/* batcher: cuts a stream of ids into minibatches of T steps by B rows (SPEC 4). A Batcher allocates
+ * nothing and keeps no copy of the stream. */
 #ifndef PLSTM_BATCHER_H
 #define PLSTM_BATCHER_H
 
@@ -14,11 +14,12 @@ typedef struct Batcher {
     int64_t windows; /* minibatches per epoch: floor((columns-1)/T) */
 } Batcher;
 
-/* `what` names the stream in the sentence ("train"). EXIT_BAD_DATA: not even one window fits. */
+/* Sets up *b for a stream of ids (N), which must outlive *b. `what` names the stream in the
+ * sentence ("train"). EXIT_BAD_DATA: the stream is too short for one window. */
 int batcher_init(Batcher *b, const int32_t *ids, int64_t N, int64_t B, int64_t T, const char *what,
                  Error *e);
 
-/* Returns the index of the first id of row b: (2*b*N + B) div (2*B). */
+/* Returns the index of the first id of a row: (2*row*N + B) div (2*B). */
 int64_t batcher_row_start(const Batcher *b, int64_t row);
 
 /* Copies window n: inputs to x (T,B) and targets to y (T,B), both time-major and owned by the

@@ -12,7 +12,7 @@ enum { ORDER_SEQUENCES = 0x53485546, ORDER_MINIBATCHES = 0x424B4554 }; /* "SHUF"
 
 /* ---- permutations ---- */
 
-/* Returns word number i of an epoch's permutation. */
+/* Returns random word number i for an epoch's permutation of kind `which`. */
 static uint32_t order_word(uint64_t seed, int64_t epoch, uint32_t which, int64_t i)
 {
     PhiloxBlock ctr = {{(uint32_t)(i >> 2), (uint32_t)epoch, 0, which}};
@@ -56,8 +56,8 @@ static void sort_by_length(int64_t *row, int64_t n, const Sequences *s, Keyed *k
 
 /* ---- minibatches ---- */
 
-/* Permutes the minibatches of one pool. sorted (n) holds the pool's sequences; row receives them in
- * order, and start the ends of the minibatches. */
+/* Permutes the minibatches of one pool. sorted (n) holds the pool's sequences; row (n) receives
+ * them in the order of the permuted minibatches, and start[i + 1] the end of minibatch i. */
 static void pool_order(const int64_t *sorted, int64_t n, int64_t pool, int64_t batch, uint64_t seed,
                        int64_t epoch, int64_t *row, int64_t *start)
 {
@@ -93,7 +93,7 @@ void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, i
     }
 }
 
-/* Allocates room for n sequences in minibatches. */
+/* Allocates the arrays for n sequences in minibatches of `batch`. */
 static int minibatches_init(Minibatches *m, int64_t n, int64_t batch, Error *e)
 {
     memset(m, 0, sizeof *m);
@@ -160,7 +160,8 @@ void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64
         }
     }
     if (!s->features) return;
-    for (int64_t b = 0; b < B; b++) { /* feature rows of the sequence before position `from` */
+    /* Set keyed[b].place to the first row of features that column b reads in this window. */
+    for (int64_t b = 0; b < B; b++) {
         int64_t *place = &m->keyed[b].place, first = s->offset[row[b]];
         *place = s->first_row[row[b]];
         for (int64_t p = first; p < first + from && from < sequences_length(s, row[b]); p++)
@@ -181,12 +182,12 @@ typedef struct Buckets {
     Source source;
     const Sequences *s;
     Minibatches order;
-    int64_t epoch; /* epoch to which that order belongs */
+    int64_t epoch; /* to which the order belongs */
     int64_t max_length, batch;
     uint64_t seed;
-    int64_t window;         /* most positions per scored batch; 0: this source trains */
-    int64_t *first_window;  /* (order.n + 1): number of the batch that begins each minibatch */
-    int64_t at, from;       /* minibatch and first position of the batch that get returned last */
+    int64_t window;         /* most steps per scored batch; 0: this source is for training */
+    int64_t *first_window;  /* (order.n + 1): number of the first batch of each minibatch */
+    int64_t at, from;       /* minibatch and first step of the batch that `get` returned last */
     int32_t *ids, *targets; /* (limits.T, limits.B) */
     float *features;        /* (limits.features,F) */
 } Buckets;
@@ -205,8 +206,8 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* Returns the largest sum of counts that `batch` of the sequences have together. counts (n) holds
- * one count per sequence and is sorted. */
+/* Returns the largest sum of the counts of any `batch` sequences. counts (n) holds one count per
+ * sequence; this function sorts it. */
 static int64_t most_of(int64_t *counts, int64_t n, int64_t batch)
 {
     int64_t sum = 0;
@@ -215,7 +216,8 @@ static int64_t most_of(int64_t *counts, int64_t n, int64_t batch)
     return sum;
 }
 
-/* Finds bounds that hold for every order of the sequences. */
+/* Finds bounds that hold for every order of the sequences of at most `longest` positions (0: all),
+ * and allocates the arrays of a batch. */
 static int limits_find(Buckets *b, int64_t longest, Error *e)
 {
     const Sequences *s = b->s;
@@ -237,8 +239,8 @@ static int limits_find(Buckets *b, int64_t longest, Error *e)
     if (scored && rows) {
         l->scored = most_of(scored, n, b->batch);
         l->features = most_of(rows, n, b->batch);
-        if (b->window &&
-            l->T > b->window) { /* bounds by one window; the whole batch's bounds hold, too */
+        /* A batch is one window of a minibatch: the bounds of both hold. */
+        if (b->window && l->T > b->window) {
             l->T = b->window;
             if (l->scored > l->T * l->B) l->scored = l->T * l->B;
             if (l->features > l->T * l->B) l->features = l->T * l->B;
@@ -280,7 +282,7 @@ static void score_get(Source *source, int64_t epoch, int64_t i, Batch *out)
 {
     Buckets *b = (Buckets *)source;
     (void)epoch;
-    int64_t k = 0, high = b->order.n; /* minibatch k begins with batch first_window[k] <= i */
+    int64_t k = 0, high = b->order.n; /* the search keeps first_window[k] <= i */
     while (high - k > 1) {
         int64_t middle = (k + high) / 2;
         if (b->first_window[middle] <= i) k = middle;

@@ -1,5 +1,5 @@
-/* buckets: minibatches of sequences of similar length, and the order of the minibatches (TASKS
- * 3). */
+/* buckets: groups sequences of similar length into minibatches (TASKS 3) and orders the
+ * minibatches. */
 #ifndef PLSTM_BUCKETS_H
 #define PLSTM_BUCKETS_H
 
@@ -16,30 +16,32 @@ typedef struct Minibatches {
     /* (n + 1): minibatch k has the sequences row[start[k]] .. row[start[k+1] - 1] */
     int64_t *start;
     int64_t *row;   /* (start[n]) numbers of sequences */
-    int64_t *order; /* scratch */
+    int64_t *order; /* scratch, as is keyed */
     struct Keyed *keyed;
 } Minibatches;
 
-/* Orders the minibatches of a training epoch (from 1), a pure function of seed and epoch. Sequences
- * longer than max_length (0: no limit) are left out. EXIT_BAD_DATA: none is left. */
+/* Makes the minibatches of a training epoch (from 1). Their order is a pure function of seed and
+ * epoch. Sequences longer than max_length (0: no limit) are left out. Release *m with
+ * minibatches_free. EXIT_BAD_DATA: no sequence is left. */
 int minibatches_train(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
                       uint64_t seed, int64_t epoch, Error *e);
-/* Orders the same minibatches for another epoch; allocates nothing. */
+/* Makes the minibatches of another epoch in the same arrays; allocates nothing. */
 void minibatches_order(Minibatches *m, const Sequences *s, int64_t max_length, int64_t batch,
                        uint64_t seed, int64_t epoch);
-/* Orders the minibatches for scoring: by length, in file order among equals. */
+/* Makes the minibatches for scoring, with the sequences sorted by length, and in file order among
+ * those of equal length. */
 int minibatches_score(Minibatches *m, const Sequences *s, int64_t batch, Error *e);
 void minibatches_free(Minibatches *m);
 
 /* Returns the length of the longest sequence of minibatch k, in positions. */
 int64_t minibatches_length(const Minibatches *m, const Sequences *s, int64_t k);
 /* Fills ids (T,B) and targets (T,B) with positions from .. from + T - 1 of minibatch k, padded at
- * the end; B is the minibatch's number of sequences. features receives the rows of positions that
- * read one; it may be NULL if none does. */
+ * the end; B is the minibatch's number of sequences. features (_,F) receives the rows of the
+ * positions that read one, as in a Batch; it may be NULL if none does. */
 void minibatches_fill(const Minibatches *m, const Sequences *s, int64_t k, int64_t from, int64_t T,
                       int32_t *ids, int32_t *targets, float *features);
 
-/* ---- as sources of batches; *s outlives them. On failure *source is not set ---- */
+/* ---- sources of batches: *s must outlive them; on failure *source is not set ---- */
 
 /* Makes the source of training batches. EXIT_BAD_DATA: no sequence is left. */
 int buckets_train(Source **source, const Sequences *s, int64_t max_length, int64_t batch,

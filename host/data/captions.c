@@ -26,8 +26,8 @@ char *captions_path(const char *dir, const char *name)
 
 /* ---- words of a caption ---- */
 
-/* Finds the next word of a caption, whose words have a space before each, and moves *at to its
- * end. */
+/* Finds the next word of a caption, in which a space precedes every word, and moves *at to the end
+ * of the word. Returns its length; 0: there are no more words. */
 static size_t next_word(const ImageTexts *t, int64_t *at, int64_t end, const char **word)
 {
     if (*at >= end) return 0;

@@ -23,9 +23,9 @@ typedef struct CaptionSplit {
     /* (rows.n) the image of each row, which is the index of its row of features */
     int64_t *row_image;
     int64_t *image; /* (images) numbers of the split's images, including those without captions */
-    int64_t images, bare; /* bare: images without captions */
-    int64_t words,
-        unknown; /* words of the rows; words missing in the vocabulary, which became <unk> */
+    int64_t images, bare; /* number of images; number of those without captions */
+    /* words of the rows; those missing in the vocabulary, which became <unk> */
+    int64_t words, unknown;
     int64_t longest, empty; /* words of the longest caption; captions without a word */
 } CaptionSplit;
 
@@ -33,8 +33,8 @@ typedef struct Captions {
     Vocab vocab;
     CaptionSplit split[IMAGE_SPLITS];
     int64_t images;        /* of all splits together */
-    char sha256[65];       /* TASKS 3 */
-    char train_sha256[65]; /* of train alone */
+    char sha256[65];       /* of the rows of all splits (TASKS 3) */
+    char train_sha256[65]; /* of the rows of train alone */
     bool scenes;           /* whether they are the built-in scenes (scenes.h) */
 } Captions;
 
@@ -43,11 +43,12 @@ typedef struct Captions {
  * EXIT_BAD_DATA: the file is invalid, or there is no training caption to build the vocabulary
  * from. */
 int captions_load(Captions *c, const char *dir, int64_t min_count, const Vocab *vocab, Error *e);
-/* Gives the splits' rows their features (images, F), owned by the caller. */
+/* Attaches features (images, F) to the rows of every split. The caller owns them, and they must
+ * outlive *c. */
 void captions_take_features(Captions *c, const float *features, int64_t F);
 void captions_free(Captions *c);
 
-/* Returns the path of a file of a folder, allocated by malloc; NULL: memory ran out. */
+/* Returns the path of the file `name` in folder dir, allocated by malloc; NULL: memory ran out. */
 char *captions_path(const char *dir, const char *name);
 extern const char captions_file[], captions_features_file[]; /* "dataset.json", "features.npy" */
 

@@ -16,8 +16,8 @@
 
 const char *const split_name[SPLITS] = {"train", "valid", "test"};
 
-/* A folder's file names of each split, by naming scheme. One scheme must serve all splits: a
- * train.txt of one's own beside ptb.valid.txt is two corpora. */
+/* The file names of the splits by naming scheme. A folder must use one scheme for all splits: a
+ * user's own train.txt beside ptb.valid.txt would mix two corpora. */
 enum { SCHEMES = 3 };
 static const char *const file_names[SCHEMES][SPLITS] = {
     {"train.txt", "valid.txt", "test.txt"},
@@ -37,16 +37,15 @@ enum { READ_BYTES = 1 << 16 };
 typedef struct Loader {
     VocabBuilder vocab;
     bool final_eos; /* add <eos> at an open end, as CorpusRead says */
-    /* A new word becomes a type, since this is the training text from which the vocabulary is
-     * built. */
+    /* A new word becomes a type: this is the training text, from which the vocabulary is built. */
     bool building;
     bool given; /* the caller gave the vocabulary, so nothing is ever added to it */
     /* <unk> does not occur in the training text and was added for valid or test */
     bool unknown_added;
-    int32_t unknown;  /* id of <unk>, -1 if there is none */
+    int32_t unknown;  /* id of <unk>; -1: the vocabulary lacks it */
     const char *path; /* the file being read, for sentences */
     TextFile *file;
-    char *word; /* beginning of a word that the buffer's end cut */
+    char *word; /* the beginning of a word that continues past the end of the buffer */
     size_t word_length, word_cap;
     unsigned char buffer[READ_BYTES];
 } Loader;
@@ -125,8 +124,8 @@ static int word_keep(Loader *l, const void *bytes, size_t n, Error *e)
     return EXIT_DONE;
 }
 
-/* Ends a word, which consists of what was kept of it and the n bytes at tail. An empty word is not
- * a token. */
+/* Ends a word, which consists of the bytes that were kept of it and the n bytes at tail, and
+ * appends its id. An empty word is not a token. */
 static int word_end(Loader *l, Stream *s, int64_t *cap, const unsigned char *tail, size_t n,
                     Error *e)
 {
@@ -166,7 +165,8 @@ static int chunk_read(Loader *l, Stream *s, int64_t *cap, size_t n, int64_t offs
     return word_keep(l, l->buffer + from, n - from, e);
 }
 
-/* Finds the number of bytes of a byte-order mark at the start of buffer[0..n). */
+/* Sets *length to the number of bytes of a UTF-8 byte-order mark at the start of buffer[0..n), 0 if
+ * there is none. EXIT_BAD_DATA: it is one of UTF-16. */
 static int mark_length(Loader *l, size_t n, size_t *length, Error *e)
 {
     const unsigned char *b = l->buffer;
@@ -178,8 +178,8 @@ static int mark_length(Loader *l, size_t n, size_t *length, Error *e)
     return EXIT_DONE;
 }
 
-/* Fills the buffer, so that only the file's end leaves it part empty; a short read alone does not
- * mean the end. */
+/* Fills the buffer. It stays partly empty only at the end of the file, which a short read alone
+ * does not prove. Returns the number of bytes, or -1 with errno set. */
 static ssize_t buffer_fill(Loader *l, int fd)
 {
     size_t n = 0;
@@ -226,7 +226,7 @@ static int stream_read(Loader *l, int fd, Stream *s, Error *e)
 
 /* ---- which files ---- */
 
-/* Lists what the folder holds, "a, b, c", for the sentence about a missing file. */
+/* Writes the names of the folder's files, "a, b, c", for the sentence about a missing file. */
 static void list_folder(const char *dir, char *out, size_t size)
 {
     DIR *d = opendir(dir);
@@ -245,8 +245,8 @@ static void list_folder(const char *dir, char *out, size_t size)
     if (!names) snprintf(out, size, "nothing");
 }
 
-/* Finds the one scheme of which the folder holds files, -1 if there is none. Files of two schemes
- * are an error, since either could be meant. */
+/* Sets *scheme to the naming scheme of the folder's files, or to -1 if there is no file of any.
+ * EXIT_BAD_DATA: there are files of two schemes, and either could be meant. */
 static int folder_scheme(int folder, const char *dir, int *scheme, Error *e)
 {
     const char *seen[SCHEMES] = {NULL};
@@ -337,8 +337,8 @@ static int split_read(Loader *l, const char *dir, int split, bool needed, Corpus
 
 /* ---- the corpus ---- */
 
-/* SPEC 4: hashes the ids of splits 0 .. n-1 as little-endian int32, whatever this machine's byte
- * order is. */
+/* Hashes the ids of splits 0 .. n-1 as little-endian int32 (SPEC 4), whatever the byte order of
+ * this machine is. */
 static void hash_splits(const Corpus *c, int n, char hex[65])
 {
     SHA2_CTX sha;
@@ -383,15 +383,15 @@ static int folder_load(Corpus *c, Loader *l, const char *dir, const CorpusRead *
         if (split == SPLIT_TRAIN && l->building) {
             l->building = false;
             l->unknown = vocab_find(&l->vocab.v, unknown_type, strlen(unknown_type));
-            if (l->unknown < 0)
-                wanted = EVERY_SPLIT; /* the other splits decide whether <unk> is added */
+            /* If train lacks <unk>, the other splits decide whether it is added. */
+            if (l->unknown < 0) wanted = EVERY_SPLIT;
         }
     }
     return code;
 }
 
-/* Counts the words of the streams that hold wide spaces; words that became <unk> were counted when
- * they were read. */
+/* Adds the words of the streams that hold wide spaces to the files' counts. Words that became <unk>
+ * were counted when they were read. */
 static int count_wide_spaces(Corpus *c, Error *e)
 {
     bool *wide = calloc((size_t)c->vocab.V, sizeof *wide), any = false;
@@ -479,8 +479,8 @@ int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error 
     l->building = !vocab;
     l->final_eos = how->final_eos;
     l->unknown = vocab ? vocab_find(vocab, unknown_type, strlen(unknown_type)) : -1;
-    int folder =
-        folder_open(dir, e); /* opened even if no split is needed, to check that it exists */
+    /* The folder is opened even if no split is needed, to check that it exists. */
+    int folder = folder_open(dir, e);
     if (folder < 0) code = e->code;
     else close(folder);
     if (!code && vocab && vocab_copy(&l->vocab.v, vocab))

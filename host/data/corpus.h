@@ -18,7 +18,7 @@ typedef struct Stream {
     int64_t unknown; /* tokens missing in the vocabulary, which became <unk> */
 } Stream;
 
-/* The file of a split, and what a reader should know about its text. */
+/* The file of a split, and peculiarities of its text on which corpus_remark reports. */
 typedef struct TextFile {
     char *path;    /* from malloc; NULL: the built-in corpus, or a split that was not read */
     bool mark;     /* a UTF-8 byte-order mark at its start was removed */
@@ -29,12 +29,12 @@ typedef struct TextFile {
 } TextFile;
 
 /* A text whose exact next-word distribution is known. */
-enum { KNOWN_CLASSES = 8 }; /* at most */
+enum { KNOWN_CLASSES = 8 }; /* most classes of positions */
 typedef struct KnownText {
-    int classes;             /* into which its positions are classified for reports */
+    int classes;             /* number of classes into which reports divide its positions */
     const char *const *name; /* (classes) */
-    /* Sets, for each token of a whole split, the class of its position and -log of its true
-     * probability there. */
+    /* Sets, for each token of a whole split, class_of (n) to the class of its position and nats (n)
+     * to -log of its true probability there. */
     void (*positions)(const int32_t *ids, int64_t n, unsigned char *class_of, double *nats);
 } KnownText;
 
@@ -43,9 +43,9 @@ typedef struct Corpus {
     /* n is 0 if a split was not read: a text that was read is never empty */
     Stream split[SPLITS];
     TextFile file[SPLITS];
-    /* over the little-endian int32 ids of train, valid and test; "" unless all were read */
+    /* hash of the little-endian int32 ids of train, valid and test; "" unless all were read */
     char sha256[65];
-    char train_sha256[65];  /* over the ids of train alone; "" if it was not read */
+    char train_sha256[65];  /* that of train alone; "" if it was not read */
     bool synthetic;         /* the built-in corpus */
     const KnownText *known; /* NULL if the distribution is not known */
     bool final_eos;         /* <eos> was added where a file's last line lacks its newline */
@@ -55,9 +55,10 @@ typedef struct Corpus {
 
 typedef struct CorpusRead {
     const Vocab *vocab; /* the vocabulary of the ids; NULL: it is built from train */
-    unsigned needed;    /* bits 1 << split: a folder that lacks one of them is an error */
-    /* Bits 1 << split: read if they exist. If vocab is NULL, train counts as needed, and if train
-     * lacks the type <unk>, the others count as wanted, since they decide whether it is added. */
+    unsigned needed;    /* bits 1 << split: splits that the folder must have */
+    /* Bits 1 << split: splits that are read if they exist. If vocab is NULL, train counts as
+     * needed, and if train lacks the type <unk>, the others count as wanted, since they decide
+     * whether it is added. */
     unsigned wanted;
     bool final_eos; /* add <eos> where a file's last line lacks its newline */
 } CorpusRead;
@@ -75,24 +76,26 @@ int corpus_read_folder(Corpus *c, const char *dir, const CorpusRead *how, Error 
  * text like any other. */
 int corpus_translate(Corpus *c, const Vocab *to, Error *e);
 
-/* Hashes the ids and recognises known corpora: the last step of making a corpus. */
+/* Sets the hashes, and known_as if the corpus is recognised: the last step of making a corpus. */
 void corpus_name(Corpus *c);
 
 void corpus_free(Corpus *c);
 
-/* Writes sentence number i (from 0) about harmless peculiarities of the files. Returns false if
- * there is none. */
+/* Writes remark number i (from 0) about a harmless peculiarity of the files to text (size). Returns
+ * false if there are no more. */
 bool corpus_remark(const Corpus *c, int i, char *text, size_t size);
 
-/* Returns the bytes of memory that it holds. */
+/* Returns the bytes of memory that the ids and the vocabulary take. */
 size_t corpus_bytes(const Corpus *c);
 
-/* Reads a vocabulary from a text file with one type per line, in the order of the ids.
- * EXIT_BAD_DATA: an empty line, white space in a line, or a type that is there twice. */
+/* Reads a vocabulary from a text file with one type per line, in the order of the ids; release it
+ * with vocab_free. EXIT_BAD_DATA: the file cannot be read or is empty, a line is empty or holds
+ * white space, or a type occurs twice. */
 int vocab_read(Vocab *v, const char *path, Error *e);
 
-/* Finds the file of a split by the same rules, without reading it. *path is allocated by malloc;
- * NULL: the folder has none, or this is the built-in corpus. */
+/* Finds the file of a split as corpus_read_folder does, without reading it. *path is allocated by
+ * malloc; NULL: the folder has no such file, or dir names the built-in corpus. EXIT_BAD_DATA: the
+ * folder cannot be opened, or holds files of two naming schemes. */
 int corpus_file(const char *dir, int split, char **path, Error *e);
 
 #endif

@@ -14,10 +14,11 @@
 
 #include "image_texts.h"
 
-/* Reads a whole file into an empty list. EXIT_BAD_DATA: one sentence that names file, image and
- * reason; the list is then empty. Memory: some 10 times the file's size while it is read. */
+/* Reads a whole file into *t, which image_texts_free releases. Reading takes memory of about 10
+ * times the file's size. EXIT_BAD_DATA: the sentence names file, image and reason, and the list is
+ * empty. */
 int dataset_json_read(ImageTexts *t, const char *path, Error *e);
-/* Parses bytes, which the caller owns; `path` is only for the sentence. */
+/* Parses bytes (n), which the caller owns, in the same way; `path` is only for the sentence. */
 int dataset_json_parse(ImageTexts *t, const char *bytes, size_t n, const char *path, Error *e);
 
 #endif

@@ -80,8 +80,8 @@ void features_close(Features *f)
     memset(f, 0, sizeof *f);
 }
 
-/* Returns the path of the file that a line names: relative to the script if there is such a file,
- * else as it stands. */
+/* Returns the path of the file that a line of the script names, allocated by malloc: relative to
+ * the script's folder if there is such a file, else relative to the current folder. */
 static char *path_of(const Features *f, const KaldiPlace *place)
 {
     bool absolute = place->path[0] == '/';

@@ -18,29 +18,29 @@ typedef struct MappedFile {
 
 typedef struct Features {
     MappedFile table;  /* the script or the archive */
-    MappedFile matrix; /* the file that the script's last line names */
-    bool script;
-    KaldiText text;
-    size_t at;    /* offset in the archive */
-    char *folder; /* the script's folder, for relative paths; "" for the current one */
+    MappedFile matrix; /* the file that the last line read from the script names */
+    bool script;       /* table is a script */
+    KaldiText text;    /* position in the script */
+    size_t at;         /* offset in the archive */
+    char *folder;      /* the script's folder, for relative paths; "" for the current one */
 } Features;
 
 /* Returns the path of a folder's table: its feats.scp, else its feats.ark; allocated by malloc.
  * NULL: memory ran out. */
 char *features_path(const char *folder);
 
-/* Opens a script (a path that ends in .scp), an archive, or a folder that holds one.
- * EXIT_BAD_DATA. */
+/* Opens a script (a path that ends in .scp), an archive, or a folder that holds one of them.
+ * EXIT_BAD_DATA: there is no such file, or it is empty or not a regular file. */
 int features_open(Features *f, const char *path, Error *e);
 void features_close(Features *f);
 
-/* Reads the next utterance; entry->name NULL: there are no more. What entry points to stays valid
- * until the next call. A path in a script is relative to the script's folder, or else to the
- * current one. */
+/* Reads the next utterance; entry->name NULL: there are no more. The memory to which entry points
+ * stays valid until the next call. A path in a script is relative to the script's folder, or else
+ * to the current one. EXIT_BAD_DATA: the table or a file that it names is invalid. */
 int features_next(Features *f, KaldiEntry *entry, Error *e);
 
-/* Copies the entry's matrix (rows,cols) to `to`. EXIT_BAD_DATA names utterance, frame and dimension
- * of a value that is not finite. */
+/* Copies the entry's matrix (rows,cols) to `to`. EXIT_BAD_DATA: a value is not finite; the sentence
+ * names utterance, frame and dimension. */
 int features_read(const Features *f, const KaldiEntry *entry, float *to, Error *e);
 
 /* Shifts and scales x (frames,F) to mean 0 and variance 1 per dimension (TASKS 4): in double, in

@@ -47,8 +47,8 @@ typedef struct Utterance {
 } Utterance;
 
 typedef struct Names {
-    Utterance *slot; /* (slots) open addressing, at most half full */
-    int64_t slots, n;
+    Utterance *slot;  /* (slots) open addressing, at most half full */
+    int64_t slots, n; /* slots, a power of two; utterances */
 } Names;
 
 static uint64_t hash_of(const char *name, size_t bytes)
@@ -119,7 +119,7 @@ static int read_labels(Reader *r, Error *e)
     }
 }
 
-/* Makes room for one more utterance of `frames` frames. */
+/* Makes room for one more utterance of `frames` frames and sets its first row of features. */
 static int grow(Reader *r, int64_t frames, Error *e)
 {
     FramesSplit *s = r->s;
@@ -140,7 +140,7 @@ static int grow(Reader *r, int64_t frames, Error *e)
     return EXIT_DONE;
 }
 
-/* Completes the last row, whose `frames` features and labels are there. */
+/* Completes the last row once the features and labels of its `frames` frames have been stored. */
 static void row_done(Reader *r, int64_t frames, int32_t largest)
 {
     FramesSplit *s = r->s;
@@ -277,7 +277,7 @@ static int phones_synthetic(Frames *f, Error *e)
     return code;
 }
 
-/* Parses the names of labels. Labels that no training frame has are ignored. */
+/* Parses the names of labels. Labels above the largest of training are ignored. */
 static int parse_phones(Frames *f, KaldiText *text, Error *e)
 {
     for (;;) {
@@ -329,7 +329,8 @@ static int split_read(Frames *f, int split, Error *e)
     return EXIT_DONE;
 }
 
-/* Sets the number of labels, which training decides. */
+/* Sets V to the largest label of the training frames plus 1, and counts the training frames of each
+ * label. */
 static int labels_count(Frames *f, Error *e)
 {
     const Sequences *rows = &f->split[FRAMES_TRAIN].rows;

@@ -1,5 +1,5 @@
-/* image_texts: a numbered list of images, with the split of each and its captions as words. A
- * reader of files or a generator fills it, and captions.h turns it into rows. */
+/* image_texts: a numbered list of images, each with its split and its captions as words. A reader
+ * of files or a generator fills it, and captions.h turns it into rows. */
 #ifndef PLSTM_IMAGE_TEXTS_H
 #define PLSTM_IMAGE_TEXTS_H
 
@@ -14,11 +14,10 @@ typedef struct ImageTexts {
     int64_t images, captions;
     unsigned char *split; /* (images) ImageSplit of each */
     int64_t *first;       /* (images + 1): image i has captions first[i] .. first[i+1] - 1 */
-    /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]), words with a space before
-     * each */
+    /* (captions + 1): caption k is bytes[offset[k] .. offset[k+1]); a space precedes every word */
     int64_t *offset;
     char *bytes;
-    int64_t cap_images, cap_captions, cap_bytes;
+    int64_t cap_images, cap_captions, cap_bytes; /* numbers for which there is room */
 } ImageTexts;
 
 /* A zeroed struct is an empty list. Each function returns EXIT_FAILED if memory runs out, and the

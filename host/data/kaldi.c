@@ -16,12 +16,13 @@ static bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\r' || c == 
 /* ---- binary matrices ---- */
 
 typedef struct ColumnHeader {
-    uint16_t quartile[4]; /* 0, 25, 75 and 100 per cent of the column, in 65535ths of the range */
+    uint16_t quartile[4]; /* percentiles 0, 25, 75 and 100, in 65535ths of the matrix's range */
 } ColumnHeader;
 
 enum { GLOBAL_HEADER = 16 }; /* minimum, range, rows, cols */
 
-/* Parses an int32 that follows a byte of value 4, and moves *at past it. */
+/* Parses an int32 that follows a byte of value 4, and moves *at past it. Returns false if there is
+ * none or it is negative. */
 static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t *size)
 {
     int32_t x;
@@ -32,7 +33,8 @@ static bool parse_size(const unsigned char *bytes, size_t n, size_t *at, int64_t
     return x >= 0;
 }
 
-/* Computes the bytes of the elements. Returns false if they overflow. */
+/* Computes the bytes that the elements take, column headers included. Returns false if the number
+ * overflows. */
 static bool element_bytes(const KaldiMatrix *m, size_t *bytes)
 {
     static const size_t size[] = {
@@ -73,7 +75,7 @@ static int parse_binary(KaldiMatrix *m, const unsigned char *bytes, size_t n, co
                  {"CM ", KALDI_CM},
                  {"CM2 ", KALDI_CM2},
                  {"CM3 ", KALDI_CM3}};
-    size_t at = 2, i = 0, elements; /* \0B */
+    size_t at = 2, i = 0, elements; /* at: after \0B */
     for (; i < sizeof kinds / sizeof *kinds; i++) {
         size_t length = strlen(kinds[i].token);
         if (n - at < length || memcmp(bytes + at, kinds[i].token, length)) continue;
@@ -115,7 +117,7 @@ static float read_u16(const unsigned char *p)
     return x;
 }
 
-/* Kaldi's piecewise linear map between a column's quartiles. */
+/* Maps byte x to a value between the column's quartiles q, piecewise linearly as Kaldi does. */
 static float between_quartiles(const float q[4], unsigned char x)
 {
     if (x <= 64) return (float)(q[0] + (q[1] - q[0]) * x * (1 / 64.0));
@@ -161,8 +163,8 @@ static bool parse_number(const char **at, const char *end, float *value)
     return !*rest;
 }
 
-/* Scans a matrix in text form and stores its elements at `to` unless that is NULL. *at moves from
- * after `[` to after `]`. Returns false if it is not a matrix. */
+/* Scans a matrix in text form, stores its elements at `to` unless that is NULL, and moves *at from
+ * after `[` to after `]`. Returns false if the text is not a matrix. */
 static bool parse_rows(const char **at, const char *end, int64_t *rows, int64_t *cols, float *to)
 {
     int64_t in_row = 0;
@@ -256,8 +258,8 @@ void kaldi_matrix_read(const KaldiMatrix *m, float *to)
 
 /* ---- archives ---- */
 
-/* Returns the length of the name at `at`, which is the printable bytes before the next blank; 0 if
- * there is no valid name. */
+/* Returns the length of the name at `at`, which consists of the printable bytes before the next
+ * blank; 0 if there is no valid name. */
 static size_t name_length(const char *at, const char *end)
 {
     size_t n = 0;
@@ -305,7 +307,7 @@ int kaldi_archive_put(Replacement *r, const char *name, const float *values, int
 
 /* ---- lines ---- */
 
-/* Finds the next line, without its newline. Returns false if there is none. */
+/* Finds the next line, without blanks at its ends. Returns false if there is none. */
 static bool line_next(KaldiText *t, const char **line, const char **end)
 {
     if (t->at == t->end) return false;

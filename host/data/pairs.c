@@ -39,7 +39,7 @@ int32_t pairs_word(const Vocab *v, const char *word, size_t length)
 
 /* ---- a file ---- */
 
-/* One language of a split, as a whole. */
+/* The whole text of one language of a split. */
 typedef struct Text {
     char *bytes;
     int64_t n, lines;
@@ -157,7 +157,8 @@ static int count_words(const Text *t, int64_t min_count, Vocab *v, Error *e)
     return code;
 }
 
-/* Counts the words of the line bytes[at .. end) and stores their ids unless ids is NULL. */
+/* Returns the number of words of the line bytes[at .. end). Unless ids is NULL, also stores their
+ * ids and adds the number of unknown words to *unknown. */
 static int64_t line_words(const Text *t, int64_t at, int64_t end, const Vocab *v, int32_t *ids,
                           int64_t *unknown)
 {
@@ -205,8 +206,8 @@ static int split_rows(PairSplit *s, const Text text[SIDES], const Vocab *vocab, 
     return EXIT_DONE;
 }
 
-/* Reads split `number` and makes its rows. If the vocabularies are built from this split, they are
- * built first. */
+/* Reads split `number` and makes its rows. If there are no vocabularies yet, they are built first,
+ * from this split. */
 static int split_load(Pairs *p, int number, Error *e)
 {
     const PairsOptions *o = &p->o;
@@ -258,7 +259,7 @@ static bool is_there(const PairsOptions *o, const char *name)
     return false;
 }
 
-/* Lists every name that begins with test and ends with a language. */
+/* Adds a split for every name that begins with test and ends with a language. */
 static int tests_list(Pairs *p, const PairsOptions *o, DIR *folder, Error *e)
 {
     int code = EXIT_DONE;

@@ -12,15 +12,16 @@
 const int64_t parallel_pairs[PARALLEL_SPLITS] = {4000, 500, 1000};
 
 enum { NOUNS = 24, ADJECTIVES = 10, VERBS = 12, PREPOSITIONS = 4, ADVERBS = 6 };
-enum { NOUN_WORDS = 3, OTHER_WORDS = 2 }; /* choices of the translator */
+enum { NOUN_WORDS = 3, OTHER_WORDS = 2 }; /* words among which the translator chooses */
 enum { WORD_BYTES = 16, MAX_WORDS = 16 };
 
 static const uint64_t seed = 14092329;
-enum { SUB_TEXT = 300 }; /* + split: Philox streams that synthetic.c does not use */
+enum { SUB_TEXT = 300 }; /* + split: Philox subsequences that synthetic.c does not use */
 
 /* ---- words ---- */
 
-/* Writes a stem of two syllables, distinct for each i < 140 and each family of consonants. */
+/* Writes a stem of two syllables with consonants from a family of 7. The stems of one family are
+ * distinct for all i < 140. */
 static void stem(char *out, const char *consonants, int i)
 {
     static const char vowel[] = "aeiou";
@@ -63,8 +64,8 @@ static char *next(Words *w)
 
 static int gender(int noun) { return (noun * 5 + noun / 4) % 2; }
 
-static const char *const source_determiner[4] = {"a", "some", "the",
-                                                 "these"}; /* [2 definite + plural] */
+/* [2 * definite + plural] */
+static const char *const source_determiner[4] = {"a", "some", "the", "these"};
 static const char *const source_preposition[PREPOSITIONS] = {"in", "on", "under", "with"};
 
 static void source_noun(char *out, int i, bool plural)
@@ -106,7 +107,7 @@ static void source_words(Words *w, const Sentence *s)
 
 /* ---- the translator ---- */
 
-/* A place of the target: the words that may stand there and their probabilities. */
+/* The words that may stand at one place of the target sentence, and their probabilities. */
 typedef struct Slot {
     int n;
     char word[NOUN_WORDS][WORD_BYTES];
@@ -152,8 +153,8 @@ static void target_other(Layout *l, const Sentence *s)
     target_phrase(l, &s->other);
 }
 
-/* Lays out a sentence. The phrase with the preposition, if any, stands before the subject or after
- * the object. */
+/* Lays out the target sentence. The phrase with the preposition, if any, stands before the subject
+ * if other_first is set, else after the object. */
 static void layout_make(Layout *l, const Sentence *s, bool other_first)
 {
     l->n = 0;
@@ -199,7 +200,8 @@ static double layout_probability(const Layout *l, const Words *w)
     return p;
 }
 
-/* Finds the number i < n whose word stands at w->word[*at], and moves *at past it; -1: none. */
+/* Returns the number i < n whose word stands at w->word[*at], and moves *at past it; -1: none
+ * does. */
 static int parse_word(const Words *w, int *at, void (*make)(char *, int, bool), bool plural, int n)
 {
     char word[WORD_BYTES];
@@ -263,7 +265,7 @@ double parallel_nats(const char *source, const char *target)
 /* ---- drawing ---- */
 
 typedef struct Draws {
-    uint64_t sub, q; /* q: index of the next number of the sentence */
+    uint64_t sub, q; /* q: index of the next word of the subsequence */
 } Draws;
 
 /* Draws one of 0 .. n-1 with equal probability. */
@@ -300,7 +302,7 @@ static Sentence draw_sentence(Draws *d)
     return s;
 }
 
-/* Writes a word and what follows it; returns where the next word goes. */
+/* Writes a word and the blank or newline that follows it. Returns the place of the next word. */
 static char *put_word(char *at, const char *word, bool last)
 {
     size_t n = strlen(word);

@@ -12,8 +12,8 @@ const int64_t scenes_images[IMAGE_SPLITS] = {1000, 300, 500};
 const int64_t scenes_captions[IMAGE_SPLITS] = {3, 3, 5};
 
 static const uint64_t seed = 14092329;
-/* Philox streams that synthetic.c and parallel.c do not use; counters are multiples of the image's
- * number. */
+/* Philox subsequences that synthetic.c and parallel.c do not use. Each image, and each caption, has
+ * a range of a subsequence of its own, which begins at a multiple of its number. */
 enum { SUB_SCENE = 400, SUB_NOISE, SUB_FILTERS, SUB_CAPTION };
 enum { MAX_CAPTIONS = 8, CAPTION_DRAWS = 64, SCENE_DRAWS = 64 };
 
@@ -27,7 +27,7 @@ int64_t scenes_count(void)
 /* ---- drawing at random ---- */
 
 typedef struct Draws {
-    uint64_t sub, q; /* q: index of the next draw */
+    uint64_t sub, q; /* q: index of the next word of the subsequence */
 } Draws;
 
 /* Draws one of 0 .. n-1 with equal probability. */
@@ -119,8 +119,8 @@ void scenes_picture(int64_t image, uint8_t *pixels)
 
 /* ---- features ---- */
 
-/* The value of a pixel that a filter does not see: a dark grey, so that the ground has little
- * weight. */
+/* The value that is subtracted from every pixel before the filters are applied: a dark grey, so
+ * that the ground has little weight. */
 enum { LEVEL = 48 };
 enum { SCENE_VALID = SCENE_POOLED * SCENE_POOL }; /* positions of a filter per side */
 
@@ -144,8 +144,9 @@ static void filters_draw(Filters *f)
 /* A picture as the filters read it, (3, SCENE_SIZE, SCENE_SIZE). */
 typedef float Levels[3][SCENE_SIZE][SCENE_SIZE];
 
-/* Sums a filter over the squares of a picture: at most 3 * 25 * 8 * 255 per position, and
- * SCENE_POOL^2 times that per square. */
+/* Applies a filter to a picture and sums its rectified values over each square into out
+ * (SCENE_POOLED, SCENE_POOLED). A value is at most 3 * 25 * 8 * 255, a sum SCENE_POOL^2 times
+ * that. */
 static void filter_apply(const float weight[3][SCENE_FIELD][SCENE_FIELD], const Levels levels,
                          int32_t *out)
 {
@@ -187,8 +188,8 @@ void scenes_sums(const uint8_t *pixels, int32_t *sums)
 }
 
 /* Standardises column k of sums (n, SCENE_F) into the features: subtracts its mean over the
- * training images and divides by its standard deviation there. All but the last steps are in whole
- * numbers: squares below 2^45, their sum below 2^56. */
+ * training images and divides by its standard deviation there. Only the last steps round: the sums
+ * are whole numbers, with squares below 2^45 and a sum of squares below 2^56. */
 static void standardise(const int32_t *sums, int64_t n, int k, float *features)
 {
     int64_t train = scenes_images[IMAGES_TRAIN], sum = 0, squares = 0;
@@ -252,8 +253,8 @@ static const Choice intro = {3, {"", "there is", "we see"}}, article = {2, {"a",
                     ground_words[SCENE_GROUNDS] = {
                         {2, {"black", "dark"}}, {2, {"grey", "plain"}}, {2, {"brown", "earthen"}}};
 
-/* Returns the words for how two objects lie to each other, by column or by row; NULL: they do not
- * differ in it. */
+/* Returns the words for the place of a relative to b, by column or by row; NULL: both are in the
+ * same one. */
 static const Choice *relation(const SceneObject *a, const SceneObject *b, bool by_row)
 {
     if (by_row) return a->row == b->row ? NULL : &row_words[a->row > b->row];
@@ -340,8 +341,8 @@ static bool accept(const char **at, const char *phrase)
     return true;
 }
 
-/* Returns the probability of the phrase of a choice that stands at *at, and moves *at past it; 0 if
- * none does. */
+/* Returns the probability of the phrase of a choice that stands at *at, and moves *at past it. If
+ * none does, it is that of the empty phrase, or 0 if the choice has no empty phrase. */
 static double parse_choice(const char **at, const Choice *c)
 {
     for (int i = 0; i < c->n; i++)
@@ -352,7 +353,8 @@ static double parse_choice(const char **at, const Choice *c)
 static double parse_object(const char **at, const SceneObject *o)
 {
     double p = parse_choice(at, &article), size = parse_choice(at, &size_words[o->large]);
-    p *= size > 0 ? 0.5 * size : 0.5; /* no size word is a colour word */
+    /* The size is given half of the time. No size word is a colour word. */
+    p *= size > 0 ? 0.5 * size : 0.5;
     p *= parse_choice(at, &colour_words[o->colour]);
     return p * parse_choice(at, &shape_words[o->shape]);
 }

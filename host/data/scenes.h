@@ -1,13 +1,13 @@
 /* scenes: the built-in images and captions: drawings of two coloured shapes, and an annotator who
- * describes them. The annotator's distribution is known exactly, so that the best possible
- * perplexity of a caption given its scene is known, too.
+ * describes them. The annotator's distribution is known exactly, and so is the best possible
+ * perplexity of a caption given its scene.
  *
- *   scene     shapes in different cells of a grid of 2 x 2, each a ring, square or cross, in
- *             different ones of four colours, small or large, on a black, grey or brown ground
+ *   scene     two shapes in different cells of a grid of 2 x 2, each a ring, square or cross, small
+ *             or large, in two different colours of four, on a black, grey or brown ground
  *   picture   SCENE_SIZE x SCENE_SIZE pixels of red, green and blue; the shapes stand slightly off
  *             the centres of their cells, and every pixel has noise, so that no two pictures of a
  *             scene are equal
- *   features  of the pixels by a fixed random convolution: SCENE_FILTERS filters of 5 x 5 x 3,
+ *   features  a fixed random convolution of the pixels: SCENE_FILTERS filters of 5 x 5 x 3,
  *             drawn once, rectified and summed over squares of 6 x 6, in whole numbers, so that
  *             every machine computes the same; then standardised
  *   caption   there is a big crimson hoop left of one tiny azure box on brown
@@ -48,16 +48,16 @@ typedef struct Scene {
     int ground;
 } Scene;
 
-extern const int64_t scenes_images[IMAGE_SPLITS],
-    scenes_captions[IMAGE_SPLITS]; /* captions per image */
-int64_t scenes_count(void);        /* images of all splits: train first, then valid, then test */
+/* images of each split; captions per image */
+extern const int64_t scenes_images[IMAGE_SPLITS], scenes_captions[IMAGE_SPLITS];
+int64_t scenes_count(void); /* images of all splits: train first, then valid, then test */
 
-/* Makes the scene of an image. The seed is fixed, so it is the same on every machine, as is
+/* Makes the scene of an image. The seed is fixed, so the scene is the same on every machine, as is
  * everything below. */
 void scenes_scene(int64_t image, Scene *s);
 
-/* The radius in pixels; names for people and files: "circle", "red", "black"; the RGB of a colour
- * and of a ground, 8 bits each. */
+/* These return the radius in pixels, the names for people and files ("ring", "red", "black"), and
+ * the RGB of a colour and of a ground, 8 bits each. */
 int scene_radius(const SceneObject *o);
 const char *scene_shape_name(int shape);
 const char *scene_colour_name(int colour);
@@ -74,16 +74,18 @@ void scenes_sums(const uint8_t *pixels, int32_t *sums);
  * standardised to mean 0 and variance 1 over the training images. NULL: memory ran out. */
 float *scenes_all_features(void);
 
-/* Writes caption number k of an image, words separated by one space. */
+/* Writes caption number k of an image, with one space between words. */
 enum { SCENE_CAPTION = 256 /* bytes that suffice */ };
 void scenes_caption(int64_t image, int64_t k, char caption[SCENE_CAPTION]);
-/* Makes every image and caption, into an empty list. */
+/* Fills *t, which image_texts_free releases, with every image and its captions. EXIT_FAILED: memory
+ * ran out. */
 int scenes_texts(ImageTexts *t, Error *e);
 
-/* Returns -log of the probability that the annotator describes a scene so; INFINITY if never. */
+/* Returns -log of the probability that the annotator describes the scene by this caption; INFINITY
+ * if that never happens. */
 double scene_nats(const Scene *s, const char *caption);
-/* Sums that over the captions of a split. Divided by the number of words and ends of captions, it
- * is the log of the best possible perplexity. */
+/* Returns the sum of scene_nats over the captions of a split. Divided by the number of words and
+ * ends of captions, it is the log of the best possible perplexity. */
 double scenes_best(ImageSplit split);
 
 #endif

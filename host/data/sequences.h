@@ -1,5 +1,5 @@
 /* sequences: the rows of one split of a task other than language modelling (TASKS 1), in file
- * order: for each position the input's id and the target, as in a Batch. */
+ * order. Each position has the id of its input and its target, as in a Batch. */
 #ifndef PLSTM_SEQUENCES_H
 #define PLSTM_SEQUENCES_H
 
@@ -11,7 +11,7 @@
 #include "batch.h"
 
 typedef struct Sequences {
-    int64_t n;
+    int64_t n;              /* sequences */
     int64_t *offset;        /* (n + 1): sequence i has positions offset[i] .. offset[i+1] - 1 */
     int32_t *ids, *targets; /* (offset[n]) */
     /* If there are features, position number k (from 0) of sequence i that reads a row has row
@@ -19,11 +19,11 @@ typedef struct Sequences {
     const float *features;
     const int64_t *first_row;
     int64_t F;
-    int64_t cap, cap_positions;
+    int64_t cap, cap_positions; /* sequences and positions for which there is room */
 } Sequences;
 
-/* Makes room for one more sequence of `length` positions, which the caller fills at s->ids +
- * s->offset[s->n - 1] and s->targets alike. */
+/* Makes room for one more sequence of `length` positions. The caller fills s->ids and s->targets
+ * from index s->offset[s->n - 1] on. EXIT_FAILED: memory ran out. */
 int sequences_append(Sequences *s, int64_t length, Error *e);
 void sequences_free(Sequences *s);
 
@@ -32,7 +32,7 @@ static inline int64_t sequences_length(const Sequences *s, int64_t i)
     return s->offset[i + 1] - s->offset[i];
 }
 
-/* Counts the sequences longer than max_length (0: none). */
+/* Returns the number of sequences longer than max_length (0: no limit, so the number is 0). */
 int64_t sequences_longer(const Sequences *s, int64_t max_length);
 
 /* Adds a split to the corpus hash (TASKS 3): for each sequence its number of positions, ids and

@@ -1,11 +1,12 @@
-/* source: where a corpus comes from: a folder of texts, or the built-in generator. */
+/* source: reads a corpus from a folder of texts, or makes the built-in one. */
 #ifndef PLSTM_SOURCE_H
 #define PLSTM_SOURCE_H
 
 #include "corpus.h"
 
-/* Reads the folder `name` (corpus_read_folder lists what is refused), or makes the built-in corpus
- * if name is "synthetic", with the vocabulary that `how` asks for. */
+/* Reads the folder `name` as corpus_read_folder does, or makes the built-in corpus if name is
+ * "synthetic", with the vocabulary that `how` gives, and hashes it. The errors are those of
+ * corpus_read_folder and corpus_translate. */
 int corpus_read(Corpus *c, const char *name, const CorpusRead *how, Error *e);
 
 /* Reads all three splits. vocab NULL: the vocabulary is built from train. */

@@ -11,16 +11,16 @@
 const int64_t speech_utterances[SPEECH_SPLITS] = {600, 150, 300};
 
 static const uint64_t seed = 14092329;
-enum {
-    SUB_VOICE = 400,
-    SUB_SPEECH = 401
-}; /* + split: Philox streams that the other generators do not use */
-enum { WORDS_PER_UTTERANCE = 8192 }; /* of a stream: more than an utterance draws */
-static const double deviation = 1.6; /* of the noise; formants are up to 3 high */
-enum { SILENCE_HOLD = 28 };          /* in 32nds */
+/* Philox subsequences; split s draws from SUB_SPEECH + s. synthetic.c and parallel.c do not use
+ * them. scenes.c does, with the same seed, but no model reads both scenes and utterances. */
+enum { SUB_VOICE = 400, SUB_SPEECH = 401 };
+enum { WORDS_PER_UTTERANCE = 8192 }; /* of a subsequence: more than an utterance draws */
+/* standard deviation of the noise; formants are less than 3 high */
+static const double deviation = 1.6;
+enum { SILENCE_HOLD = 28 }; /* in 32nds */
 
 typedef struct Draws {
-    uint64_t sub, q;
+    uint64_t sub, q; /* q: index of the next word of the subsequence */
 } Draws;
 
 static uint32_t draw_word(Draws *d)
@@ -32,13 +32,13 @@ static uint32_t draw_word(Draws *d)
 /* Draws one of 0 .. n-1 with equal probability. */
 static int draw(Draws *d, int n) { return (int)((uint64_t)draw_word(d) * (uint64_t)n >> 32); }
 
-/* 0 < x < 1 */
+/* Draws a number strictly between 0 and 1. */
 static double draw_unit(Draws *d) { return (draw_word(d) + 0.5) / 4294967296.0; }
 
 /* ---- the voice ---- */
 
 typedef struct Formant {
-    double place, height; /* in bins; above the slope */
+    double place, height; /* place in bins; height above the slope */
 } Formant;
 
 enum { FORMANTS = 3 };
@@ -51,8 +51,8 @@ static void formants_draw(Draws *d, Formant f[SPEECH_V][FORMANTS])
         for (int k = 0; k < FORMANTS; k++) {
             double place = low[k] + width[k] * draw_unit(d), glide = 3 * (draw_unit(d) - 0.5);
             double height = 1.2 + 1.8 * draw_unit(d);
-            for (int s = 0; s < SPEECH_STATES;
-                 s++) /* it passes through its place in the middle state, where it is loudest */
+            /* The formant passes through its place in the middle state, where it is loudest. */
+            for (int s = 0; s < SPEECH_STATES; s++)
                 f[1 + SPEECH_STATES * p + s][k] =
                     (Formant){place + glide * (s - 1), height * (s == 1 ? 1 : 0.75)};
         }
@@ -151,13 +151,13 @@ int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *feat
 
 /* ---- the posterior ---- */
 
-/* All states in one row: silence, then word by word. */
+/* The states of the generator in one array: silence first, then those of each word in order. */
 enum { POSITIONS = 1 + SPEECH_WORDS * SPEECH_WORD_PHONES * SPEECH_STATES };
 
 typedef struct Chain {
     int n;
     int32_t label[POSITIONS];
-    bool first[POSITIONS], last[POSITIONS]; /* of a word */
+    bool first[POSITIONS], last[POSITIONS]; /* whether it is the first, or last, of a word */
     double hold[POSITIONS];
 } Chain;
 
@@ -179,8 +179,8 @@ static void chain_make(const SpeechVoice *v, Chain *c)
 /* Advances the probabilities of the positions by one frame. */
 static void chain_step(const Chain *c, const double *now, double *next)
 {
-    double begin = now[0] * (1 - c->hold[0]),
-           ended = 0; /* probability that a word begins; that a word has ended */
+    /* probability that a word begins; that a word has ended */
+    double begin = now[0] * (1 - c->hold[0]), ended = 0;
     for (int i = 1; i < c->n; i++)
         if (c->last[i]) ended += now[i] * (1 - c->hold[i]);
     next[0] = now[0] * c->hold[0] + ended / 4;
@@ -190,7 +190,7 @@ static void chain_step(const Chain *c, const double *now, double *next)
                   (c->first[i] ? begin / SPEECH_WORDS : now[i - 1] * (1 - c->hold[i - 1]));
 }
 
-/* Computes the likelihood (SPEAKERS,V) of a frame, up to a common factor. */
+/* Computes likelihood (SPEECH_SPEAKERS,SPEECH_V) of a frame x (SPEECH_F), up to a common factor. */
 static void frame_likelihood(const SpeechVoice *v, const float *x, double *likelihood)
 {
     double most = -INFINITY;

@@ -1,6 +1,6 @@
-/* speech: the built-in utterances with a label for every frame, from a small generator whose exact
- * posterior is known, so that the best possible accuracy of a listener who has heard only the
- * frames so far is known, too.
+/* speech: the built-in utterances with a label for every frame, from a small generator. Its exact
+ * posterior is known, and so is the best possible accuracy of a listener who has heard only the
+ * frames so far.
  *
  * A phone has three states; 10 phones make 24 words of two or three phones. An utterance begins in
  * silence. Silence is followed by a word; a word is followed by silence (1/4) or by another word,
@@ -31,7 +31,7 @@ enum {
 };
 extern const int64_t speech_utterances[SPEECH_SPLITS]; /* of train, valid, test */
 
-/* The generator's tables, made from its seed in microseconds. */
+/* The generator's tables. */
 enum {
     SPEECH_WORDS = 24,
     SPEECH_WORD_PHONES = 3,
@@ -40,12 +40,13 @@ enum {
     SPEECH_SPEAKERS = SPEECH_TRACTS * SPEECH_SLOPES
 };
 typedef struct SpeechVoice {
-    int phones[SPEECH_WORDS]; /* of each word */
+    int phones[SPEECH_WORDS]; /* number of phones of each word */
     int8_t phone[SPEECH_WORDS][SPEECH_WORD_PHONES];
     int hold[SPEECH_V]; /* in 32nds: the probability that a state is held */
     float spectrum[SPEECH_SPEAKERS][SPEECH_V][SPEECH_F]; /* without noise */
 } SpeechVoice;
 
+/* Computes the tables from the generator's fixed seed. */
 void speech_voice(SpeechVoice *v);
 
 /* Fills features (SPEECH_LONGEST,SPEECH_F) and labels (SPEECH_LONGEST) with the frames of utterance
@@ -57,17 +58,19 @@ int64_t speech_utterance(const SpeechVoice *v, int split, int64_t i, float *feat
 /* Writes the name of a label: "sil", "p3_1". */
 void speech_name(int32_t label, char name[16]);
 
-/* Computes posterior (frames,SPEECH_V), the probability of each label given the frames up to it, by
- * the forward recursion over the words' states for every speaker. EXIT_FAILED: memory ran out. */
+/* Computes posterior (frames,SPEECH_V), the probability of each label given the features
+ * (frames,SPEECH_F) of all frames up to its own, by the forward recursion over the words' states
+ * for every speaker. EXIT_FAILED: memory ran out. */
 int speech_posterior(const SpeechVoice *v, const float *features, int64_t frames, double *posterior,
                      Error *e);
 
-/* Sums of the posterior over a whole split: hits of its likeliest label, and -log of the true
- * label's probability. */
+/* Sums over the frames of a whole split: hits of the posterior's likeliest label, and nats, -log of
+ * the posterior of the true label. */
 typedef struct SpeechBest {
     int64_t frames, hits, voiced, voiced_hits; /* voiced: frames other than silence */
     double nats;
 } SpeechBest;
+/* Computes these sums for a split. EXIT_FAILED: memory ran out. */
 int speech_best(int split, SpeechBest *best, Error *e);
 
 #endif

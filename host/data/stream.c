@@ -7,11 +7,11 @@
 
 typedef struct StreamSource {
     Source source;
-    Batcher batcher; /* rows */
-    const int32_t *ids;
-    int64_t n, longest;        /* sequential */
-    int64_t at;                /* number of the batch that get returned last */
-    int32_t *inputs, *targets; /* (T,B) of that batch, for rows */
+    Batcher batcher;           /* for stream_rows */
+    const int32_t *ids;        /* (n) for stream_sequential */
+    int64_t n, longest;        /* for stream_sequential: number of ids; most steps per batch */
+    int64_t at;                /* number of the batch that `get` returned last */
+    int32_t *inputs, *targets; /* (T,B) of that batch, for stream_rows */
 } StreamSource;
 
 static void stream_close(Source *source)

@@ -12,7 +12,7 @@ const int64_t synthetic_tokens[SPLITS] = {40000, 15000, 30000};
 const char *const position_class_name[POSITION_CLASSES] = {"content", "after_short", "after_long",
                                                            "filler"};
 
-/* Philox streams of the one seed: one per permutation, then one per split. */
+/* Philox subsequences of the one seed: one per permutation, then one per split. */
 enum { SUB_WORDS = 0, SUB_STATES = 100, SUB_SPLIT = 200 };
 static const uint64_t seed = 14092329;
 
@@ -37,9 +37,8 @@ static uint64_t zipf_weight(uint64_t i)
 static void zipf_bounds(uint64_t *bound, int n)
 {
     uint64_t total = 0, sum = 0;
-    for (int i = 1; i <= n; i++)
-        total += zipf_weight(
-            (uint64_t)i); /* below 2^32: the first is 2^30, the sum under 3 times that */
+    /* The total is below 2^32: the first weight is 2^30, and the sum less than 3 times that. */
+    for (int i = 1; i <= n; i++) total += zipf_weight((uint64_t)i);
     for (int i = 0; i < n; i++) {
         bound[i] = (sum << 32) / total;
         sum += zipf_weight((uint64_t)i + 1);
@@ -72,7 +71,7 @@ void synthetic_language(SyntheticLanguage *l)
         shuffle(l->next_state[g], SYNTHETIC_STATES, SUB_STATES + (uint64_t)g);
 }
 
-/* ---- walking a stream: the grammar exists once; the generator walks its own output ---- */
+/* ---- scanning a stream: the generator scans its own output, so the grammar exists once ---- */
 
 void synthetic_scan_init(SyntheticScan *scan)
 {
@@ -100,7 +99,9 @@ static double scan_probability(const SyntheticScan *scan, int32_t id)
     return (double)(one - open) * unit * ((double)(bound[1] - bound[0]) * unit);
 }
 
-/* Moves past token id. A token that cannot stand here is treated as what it looks like. */
+/* Moves past token id. Tokens that the generator never puts here are accepted, too: `(` always
+ * begins a parenthesis, within one every other token except `)` counts as a filler, and outside one
+ * fillers and `)` leave the state unchanged. */
 static void scan_move(SyntheticScan *scan, int32_t id)
 {
     bool closes = scan->inside && id == SYNTHETIC_CLOSE;
@@ -161,8 +162,8 @@ static int draw_rank(const uint64_t *bound, uint32_t word)
     return i;
 }
 
-/* Draws token t of a split from block t of the split's stream: word 0 decides about `(` or `)`, and
- * word 1 draws a rank. */
+/* Draws token t of a split from `random`, block t of the split's subsequence: word 0 decides about
+ * `(` or `)`, and word 1 draws a rank. */
 static int32_t draw_token(const SyntheticScan *scan, PhiloxBlock random)
 {
     const SyntheticLanguage *l = &scan->language;

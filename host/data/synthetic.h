@@ -1,21 +1,22 @@
 /* synthetic: the built-in corpus, a permutation automaton with neutral parentheses. Its exact
- * next-word distribution is known, so the best possible perplexity of any stretch of it is known,
- * too.
+ * next-word distribution is known, and so is the best possible perplexity of any stretch of it.
  *
- * 80 content words, 20 fillers, `(` and `)`: V = 102, no special types. There are 16 states and 6
- * word classes. At the start of a split the state is 0. Outside a parenthesis, `(` comes with
- * probability q = 0.015 (never as the first token nor right after `)`), otherwise a content word w
- * with probability p[rank_s(w)], where p falls as i^-1.4 and rank_s is a permutation that depends
- * on the state s; w's class then moves the state by one of 6 permutations. Inside, `)` comes with
- * probability r = 0.08, otherwise a filler, which has a Zipf distribution as well, the same in all
- * states; the state does not change.
+ * The vocabulary has 80 content words, 20 fillers, `(` and `)`: V = 102, without special types.
+ * There are 16 states and 6 word classes. At the start of a split the state is 0. Outside a
+ * parenthesis, `(` comes with probability q = 0.015 (never as the first token nor right after `)`),
+ * otherwise a content word w with probability p[rank_s(w)], where p falls as i^-1.4 and rank_s is a
+ * permutation that depends on the state s; w's class then moves the state by one of 6 permutations.
+ * Inside, `)` comes with probability r = 0.08, otherwise a filler, which has a Zipf distribution as
+ * well, the same in all states; the state does not change.
  *
- * So the state, which decides everything outside parentheses, must be updated at nearly every word
- * and carried across parentheses: that is what dropout on recurrent connections destroys.
+ * A model must therefore update the state, which decides everything outside parentheses, at nearly
+ * every word and carry it across parentheses. Dropout on recurrent connections destroys this
+ * memory.
  *
- * All probabilities are multiples of 2^-32 (a product of two where both `(` and a word are drawn
- * for), computed in integers; a draw compares a Philox word with integer bounds. The distribution
- * scored is therefore exactly the one sampled, on every machine. */
+ * All probabilities are multiples of 2^-32, or products of two such multiples where one draw
+ * decides about a parenthesis and another about the word. They are computed in integers, and a draw
+ * compares a Philox word with integer bounds. The distribution that is scored is therefore exactly
+ * the one that is sampled, on every machine. */
 #ifndef PLSTM_SYNTHETIC_H
 #define PLSTM_SYNTHETIC_H
 
@@ -32,7 +33,7 @@ enum {
     SYNTHETIC_OPEN = 100,   /* id of `(` */
     SYNTHETIC_CLOSE = 101,  /* id of `)` */
     SYNTHETIC_V = 102,
-    SYNTHETIC_LONG = 10 /* number of fillers from which a parenthesis counts as long */
+    SYNTHETIC_LONG = 10 /* fillers from which on a parenthesis counts as long */
 };
 extern const int64_t synthetic_tokens[SPLITS]; /* 40,000 15,000 30,000 */
 
@@ -45,8 +46,8 @@ typedef enum PositionClass {
     POSITION_AFTER_SHORT,
     /* right after a `)` that closed 10 or more fillers */
     POSITION_AFTER_LONG,
-    /* inside a parenthesis: a filler or `)` follows; needs no memory, so it is a built-in
-     * control */
+    /* inside a parenthesis: a filler or `)` follows; predicting it needs no memory, so this class
+     * is a built-in control */
     POSITION_FILLER,
     POSITION_CLASSES
 } PositionClass;

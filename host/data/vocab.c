@@ -105,7 +105,7 @@ int vocab_append(VocabBuilder *g, const char *bytes, size_t length, int32_t *id,
 Vocab vocab_finish(VocabBuilder *g)
 {
     Vocab v = g->v;
-    if (v.V) { /* if realloc cannot shrink it, the larger block serves as well */
+    if (v.V) { /* if realloc cannot shrink a block, the larger one serves as well */
         int64_t *offset = realloc(v.offset, (size_t)(v.V + 1) * sizeof *offset);
         if (offset) v.offset = offset;
         char *bytes = realloc(v.bytes, (size_t)v.offset[v.V]);
@@ -318,7 +318,7 @@ int vocab_count_add(VocabCount *c, const char *bytes, size_t length, Error *e)
 
 typedef struct Counted {
     int64_t count;
-    int32_t id; /* by first appearance */
+    int32_t id; /* in the order of first appearance */
 } Counted;
 
 static int by_count(const void *a, const void *b)
