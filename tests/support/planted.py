@@ -75,8 +75,8 @@ class Programs:
         return program
 
     def caught(self, mode, name, file, line, instead, direction, codes, says, *words, options=()):
-        """Builds a program with a planted fault and runs it with each direction (words separated by spaces). Fails the test
-        unless the exit code is one of `codes` and the regular expression `says` matches the output."""
+        """Builds a program with a planted fault and runs it for each direction (words separated by spaces). Fails the
+        test unless the exit code is one of `codes` and the regular expression `says` matches the output."""
         program = self.build(mode, name, file, line, instead, options)
         for way in direction.split():
             got, text = outcome(program, way, *words)
@@ -84,7 +84,7 @@ class Programs:
 
 
 def outcome(program, *words, seed=None):
-    """Runs a program without inherited EMU_* variables, with EMU_SEED if `seed` is given. Returns (exit code, output)."""
+    """Runs a program with no EMU_* variables but EMU_SEED, if `seed` is given. Returns (exit code, output)."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EMU_")}
     if seed is not None:
         environment["EMU_SEED"] = str(seed)
