@@ -232,8 +232,8 @@ static void test_every_setting(void **state)
         char key[OPTION_KEY_SIZE], value[128];
         const char *there = st_meta(&c.file, checkpoint_setting_key(i, key));
         option_format(settings_info(i), &x->settings, value, sizeof value);
-        if (settings_info(i)->at == offsetof(Settings, vocab))
-            continue; /* its key holds the types */
+        /* The key `vocab` holds the types. */
+        if (settings_info(i)->at == offsetof(Settings, vocab)) continue;
         if (settings_info(i)->role == ROLE_RUN || !settings_of_task(i, "lm")) assert_null(there);
         else assert_string_equal(there, value), recorded++;
         assert_null(strchr(key, '-'));

@@ -68,7 +68,7 @@ static void every_site_is_there(void **state)
         for (int t = 0; t < T; t++)
             for (int b = 0; b < B; b++)
                 for (int u = 0; u < H; u++) {
-                    uint64_t e = (uint64_t)((t * B + b) * 8 + u); /* H4 = 8 */
+                    uint64_t e = (uint64_t)((t * B + b) * 8 + u); /* a row has H4 = 8 */
                     uint32_t word = philox_block(11, STEP * S + site, e / 4).word[e % 4];
                     assert_int_equal(mask[(t * B + b) * H + u],
                                      word < (uint64_t)floor(0.6 * 0x1p32));

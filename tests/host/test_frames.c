@@ -134,8 +134,8 @@ static void folders(void **state)
             double x = f.split[0].features[t * DIMENSIONS + d];
             sum += x, squares += x * x;
         }
-        assert_true(fabs(sum) < 1e-5 &&
-                    fabs(squares - 5) < 1e-5); /* float32 rounds each by 2^-24 */
+        /* Features are float32, each rounded by at most 2^-24 of its value. */
+        assert_true(fabs(sum) < 1e-5 && fabs(squares - 5) < 1e-5);
     }
     assert_string_equal(f.sha256, whole);
     frames_free(&f);
@@ -362,7 +362,8 @@ static void posteriors(void **state)
             double sum = 0;
             for (int k = 0; k < LABELS; k++) {
                 sum += p[t * LABELS + k];
-                assert_true(fabs(p[t * LABELS + k] - q[t * LABELS + k]) < 1e-6); /* float32 */
+                /* Posteriors are written as float32. */
+                assert_true(fabs(p[t * LABELS + k] - q[t * LABELS + k]) < 1e-6);
             }
             assert_true(fabs(sum - 1) < 1e-6);
         }

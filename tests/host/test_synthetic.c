@@ -202,9 +202,9 @@ static void scan_nats_by_hand(void **state)
 {
     (void)state;
     const double q = 64424509 * 0x1p-32,
-                 r = 343597383 * 0x1p-32; /* 0.015 and 0.08, rounded down to 2^-32 */
+                 r = 343597383 * 0x1p-32; /* q is 0.015 and r 0.08, rounded down to 2^-32 */
     const double p0 = 1606379006 * 0x1p-32,
-                 p1 = (2215162166.0 - 1606379006.0) * 0x1p-32; /* first two ranks */
+                 p1 = (2215162166.0 - 1606379006.0) * 0x1p-32; /* the first two ranks */
     const double p79 = (4294967296.0 - 4291487579.0) * 0x1p-32, f0 = 1820698147 * 0x1p-32;
     assert_true(fabs(q - 0.015) < 1e-9 && fabs(r - 0.08) < 1e-9);
 
@@ -227,7 +227,7 @@ static void scan_nats_by_hand(void **state)
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER}, /* f00 is the likeliest filler */
         {SYNTHETIC_CLOSE, r, POSITION_FILLER},
-        {c, p1, POSITION_AFTER_SHORT}, /* the state before the `(`; no `(` directly after `)` */
+        {c, p1, POSITION_AFTER_SHORT}, /* state before `(`; no `(` may follow `)` */
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER},
         {80, (1 - r) * f0, POSITION_FILLER},
