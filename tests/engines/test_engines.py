@@ -1,9 +1,10 @@
-"""Tests tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this test starts in a
-folder of its own on the loopback interface and stops by their process ids. However a member is interrupted, its checkpoint must have the
-same bytes, and its log the same lines, as those of the member that was trained without interruption.
+"""Tests tools/engines under the engines themselves: plain shell, GNU parallel, mpirun, and Slurm's daemons, which this
+test starts in a folder of its own on the loopback interface and stops by their process ids. However a member is
+interrupted, its checkpoint must have the same bytes, and its log the same lines, as if it had been trained without
+interruption.
 
-`make test-engines` runs it; tools/deps.sh engines installs what it needs. If an engine is not installed, or a daemon does not start here,
-the case is skipped with the reason.
+`make test-engines` runs it; `tools/deps.sh engines` installs the engines. If an engine is not installed, or a daemon
+does not start here, the case is skipped with the reason.
 """
 import contextlib
 import ctypes
@@ -27,7 +28,7 @@ PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
 # A member takes about two seconds of one core and saves a checkpoint about ten times per second.
 OPTIONS = ["--data", "synthetic", "--hidden", "48", "--epochs", "2", "--keep", "0.8", "--threads", "1", "--save-every", "0.002", "--quiet"]
 SEEDS = "1 2 3 4"
-LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # in the form of /proc/net/tcp
+LOOPBACK = "%08X" % int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)  # as /proc/net/tcp writes it
 TIME_LIMIT = 60  # seconds to wait for something that takes about one second on an idle machine
 
 
@@ -36,7 +37,7 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
-        self.interrupted = False  # by a signal: running processes are ended, not awaited
+        self.interrupted = False  # set by a signal: running processes are then ended, not awaited
         os.chmod(folder, 0o711)  # munged refuses a socket that other users cannot reach
         shutil.copy(PLSTM, os.path.join(folder, "plstm"))
         shutil.copytree(ENGINES, os.path.join(folder, "engines"))
@@ -57,7 +58,7 @@ class Place:
         return out
 
     def members(self, engine):
-        """{seed: (bytes of the checkpoint, lines of the log without times)} of the complete members."""
+        """Returns {seed: (bytes of the checkpoint, lines of the log without times)} of the complete members."""
         found = {}
         for mark in glob.glob(self.path(engine, "*.done")):
             name = mark.removesuffix(".done")
@@ -82,8 +83,8 @@ class Place:
 
     @contextlib.contextmanager
     def half_way(self, engine, seed):
-        """Returns the process id of a member's plstm, stopped by SIGSTOP once it has saved a checkpoint, so that it cannot end before it is
-        interrupted, even on a slow machine."""
+        """Waits until a member has saved a checkpoint, stops its plstm by SIGSTOP and yields the process id; afterwards
+        the process continues. So it cannot end before it is interrupted, even on a slow machine."""
         wait_for(f"a checkpoint of member {seed} of {engine}", lambda: os.path.exists(self.path(engine, f"seed-{seed}.st")))
         pid = wait_for(f"member {seed} of {engine}", lambda: self.program_of(engine, seed))
         os.kill(pid, signal.SIGSTOP)
@@ -100,7 +101,8 @@ class Place:
 
 
 def left_running():
-    """Returns the ids of processes that outlived their parent in this test; the reaper (below) has become their parent."""
+    """Returns the ids of this test's processes that outlived their parent; fork_under_reaper's process has become their
+    parent."""
     reaper = os.getppid()
     with open(f"/proc/{reaper}/task/{reaper}/children", encoding="ascii") as f:
         return [int(pid) for pid in f.read().split() if int(pid) != os.getpid()]
@@ -182,8 +184,8 @@ def test_parallel():
 
 
 def test_mpirun():
-    """mpirun is no daemon, but it listens at every address while it runs, under any option; it looks for peers on the loopback
-    interface."""
+    """mpirun is not a daemon, but it listens at every address while it runs, whatever its options; it uses the loopback
+    interface to reach peers."""
     needs("mpirun")
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     mpirun = ["mpirun", *as_root, "--oversubscribe", "--mca", "oob_tcp_if_include", "lo", "-n", "2"]
@@ -309,7 +311,7 @@ def submit(array):
 
 
 def insist(*command):
-    """Repeats a command while Slurm refuses it ("try again later") because the job is just changing its state."""
+    """Repeats a command while Slurm refuses it ("try again later") because the job is changing its state."""
     wait_for(" ".join(command), lambda: Daemons.says(*command) is not None)
 
 
@@ -353,7 +355,8 @@ def test_slurm_array():
 
 
 def end_left_running():
-    """Ends the remaining processes; those started by slurmstepd or mpirun are orphaned in turn when these end."""
+    """Ends the remaining processes, repeatedly: when slurmstepd or mpirun ends, the processes that it started are
+    orphaned in turn."""
     for _ in range(20):
         if not left_running():
             break

@@ -25,8 +25,8 @@ static void check_caption(const ImageTexts *t, int64_t k)
         bool space = byte_is_space((unsigned char)t->bytes[at]);
         PROMISE(t->bytes[at] && (!space || t->bytes[at] == ' '));
         PROMISE(at > t->offset[k] || space);
-        PROMISE(!space ||
-                (at + 1 < t->offset[k + 1] && t->bytes[at + 1] != ' ')); /* no word is empty */
+        /* No word is empty. */
+        PROMISE(!space || (at + 1 < t->offset[k + 1] && t->bytes[at + 1] != ' '));
     }
 }
 

@@ -3,13 +3,13 @@
  *
  * Bound      Let u = 2^-24. Both float32 programs evaluate the same formulas, so each result's
  * error is a sum of the same roundings times the same sensitivities. They differ in the order of
- * sums (the error of a plain loop over K terms is up to K * u of the sum of magnitudes, with
- * sixteen lanes and fused multiply-adds up to K/16 * u) and in exp and tanh (libm within 1 ulp,
- * ours within 2). So the error of backend_cpu may be at most 3 times that of the plain loop against
- * double (2 times for the forward results of the first step), plus 4 ulp of the largest value, for
- * values that a plain loop gets right by luck. Errors of one kind (ten losses, ten norms, one
- * tensor) are compared by their largest, not one by one, since it is also luck which of the ten
- * roundings cancel. */
+ * sums and in exp and tanh. The error of a plain loop over K terms is up to K * u of the sum of
+ * magnitudes; with sixteen lanes and fused multiply-adds it is up to K/16 * u. libm's exp and tanh
+ * are within 1 ulp, ours within 2 and 3. So the error of backend_cpu may be at most 3 times that of
+ * the plain loop against double (2 times for the forward results of the first step), plus 4 ulp of
+ * the largest value, for values that a plain loop gets right by luck. Errors of one kind (ten
+ * losses, ten norms, one tensor) are compared by their largest, not one by one, since it is also
+ * luck which of the ten roundings cancel. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,14 +51,14 @@ static const Case cases[] = {
     {40, 16, 1, 6, 25, 0.5, SITES_ALL, 1},        /* one whole block of units, two tiles of rows */
     {40, 17, 2, 3, 49, 0.5, SITES_NONRECURRENT, 1},
     {90, 64, 2, 7, 20, 0.5, SITES_ALL, 2},
-    {1100, 40, 2, 4, 6, 0.5, SITES_NONRECURRENT,
-     2}, /* more words than one stretch of the softmax's sum */
+    /* more words than one stretch of the softmax's sum */
+    {1100, 40, 2, 4, 6, 0.5, SITES_NONRECURRENT, 2},
     {200, 64, 2, 10, 8, 1.0, SITES_NONRECURRENT, 2},
-    {30, 150, 1, 4, 7, 0.5, SITES_ALL,
-     2}, /* two stretches of the recurrent product; half a panel */
+    /* two stretches of the recurrent product, and a panel that is half full */
+    {30, 150, 1, 4, 7, 0.5, SITES_ALL, 2},
 };
 
-static LstmPrecision precision; /* of the following runs */
+static LstmPrecision precision; /* precision of the runs that follow */
 
 typedef struct Run {
     double loss[STEPS], norm[STEPS];
@@ -175,7 +175,7 @@ static void state_gradients_follow_reference(void **state)
     }
 }
 
-/* In two runs with one thread count every loss, norm and weight has the same bits. */
+/* Two runs with the same number of threads have the same bits in every loss, norm and weight. */
 static void same_bits(void **state)
 {
     (void)state;
@@ -262,8 +262,7 @@ static void operands_are_rounded(void **state)
 
 typedef Vec VecFunction(Vec);
 
-/* Returns the largest error in ulp of the true value, or of one absolute ulp of `unit` if that is
- * larger. */
+/* Returns the largest error in units of the true value's ulp, or of `unit` where that is larger. */
 static double worst_ulp(VecFunction *f, double (*exact)(double), float low, float high, double unit)
 {
     double worst = 0;
@@ -313,8 +312,8 @@ static void masks_equal_the_scalar_ones(void **state)
                 assert_true(out[u] == (kept ? in[u] * key.scale : 0));
                 if (u % LANES == 0) {
                     float factor[4 * LANES];
-                    mask_four_rows(&key, row - row % 2, H, u,
-                                   factor); /* this row is its first or its second */
+                    /* This row is the first or the second of the four. */
+                    mask_four_rows(&key, row - row % 2, H, u, factor);
                     assert_true(factor[row % 2 * LANES] == (kept ? key.scale : 0));
                 }
             }
@@ -418,8 +417,8 @@ static void no_allocation_in_a_step(void **state)
     model_set_params(&m, &weights, &e);
     m.ops->state_set(m.backend, 20, NULL, NULL, &e);
     Window w = {.batch = batch_of_tokens(10, 20, x, y), .train = true};
-    model_train_step(&m, &w, 1, 5, &r,
-                     &e); /* this creates the thread team and OpenBLAS's buffers */
+    /* The first step creates the thread team and OpenBLAS's buffers. */
+    model_train_step(&m, &w, 1, 5, &r, &e);
     long before = allocations;
     free(malloc(1));
     assert_int_equal(allocations, before + 1); /* the counter works */

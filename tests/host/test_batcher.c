@@ -143,7 +143,7 @@ static void short_stream_is_refused_in_one_sentence(void **state)
         assert_null(strchr(e.text, '\n'));
         assert_int_equal(b.windows, 0);
         if (cases[i].N == 419) assert_non_null(strstr(e.text, "needs 420"));
-        /* With one token more, if only that is missing, it fits. */
+        /* If exactly one token is missing, one more token makes the stream fit. */
         if (cases[i].N == cases[i].B * (cases[i].T + 1) - 1)
             assert_int_equal(
                 batcher_init(&b, ids, cases[i].N + 1, cases[i].B, cases[i].T, "train", &e),

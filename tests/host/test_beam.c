@@ -1,6 +1,6 @@
 /* Tests beam search on toy models: against an exhaustive search, against a second beam search that
- * sorts all candidates, by hand for ties, and a beam of one, which takes the best word each
- * time. */
+ * sorts all candidates, on ties computed by hand, and with a beam of one, which takes the best word
+ * at each step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,8 @@
 
 enum { V = 4, END = 1, MOST = 5 };
 
-/* A toy model: the distribution after a prefix, drawn from a hash of the prefix. */
+/* Writes a toy model's log-probabilities after a prefix to logp (V), drawn from a hash of the
+ * prefix. */
 static void toy(uint64_t seed, const int32_t *words, int64_t n, double *logp)
 {
     uint64_t key = 1;
@@ -42,7 +43,7 @@ static void search(Beam *b, uint64_t seed, int64_t most, double penalty)
     beam_end(b, penalty);
 }
 
-/* Searches all complete sequences of at most `most` steps for the best score. */
+/* Searches all complete sequences of at most `most` steps for the one with the best score. */
 static void exhaust(uint64_t seed, int32_t *words, int64_t n, int64_t most, double logp,
                     double penalty, Hypothesis *best)
 {
@@ -90,7 +91,7 @@ static void a_wide_beam_finds_what_exhaustive_search_finds(void **state)
     beam_free(&b);
 }
 
-/* The same rules with completely sorted lists. */
+/* A hypothesis of the second search, which follows the same rules but sorts all candidates. */
 typedef struct Plain {
     double logp, score;
     int64_t n, parent;
@@ -185,7 +186,7 @@ static void a_beam_of_one_is_greedy(void **state)
     beam_free(&b);
 }
 
-/* If all words are equal, the lower parent wins, then the lower id. */
+/* If all words are equally likely, the lower parent wins, then the lower id. */
 static void ties_go_to_the_lower_parent_then_the_lower_word(void **state)
 {
     (void)state;
@@ -195,14 +196,14 @@ static void ties_go_to_the_lower_parent_then_the_lower_word(void **state)
     assert_int_equal(beam_init(&b, V, 3, END, &e), EXIT_DONE);
     assert_int_equal(beam_begin(&b, 9, &e), EXIT_DONE);
     beam_offer(&b, 0, alike);
-    beam_advance(&b); /* 0, the end, 2 */
+    beam_advance(&b); /* the best three words: 0, <end>, 2 */
     assert_int_equal(b.live, 2);
     assert_int_equal(b.n_done, 1);
     assert_int_equal(b.word[0], 0);
     assert_int_equal(b.word[1], 2);
     beam_offer(&b, 0, alike);
     beam_offer(&b, 1, alike);
-    beam_advance(&b); /* room for two: 0 0 and 0 <end> */
+    beam_advance(&b); /* two places are left: 0 0 and 0 <end> */
     assert_int_equal(b.live, 1);
     assert_int_equal(b.parent[0], 0);
     assert_int_equal(b.word[0], 0);
@@ -217,7 +218,7 @@ static void ties_go_to_the_lower_parent_then_the_lower_word(void **state)
 static void the_penalty_divides_by_the_length_with_its_end(void **state)
 {
     (void)state;
-    /* the end at once: -1; three words and the end: -0.1 - 0.1 - 0.1 - 1.5 = -1.8 */
+    /* The end at once scores -1; three words and the end score -0.1 - 0.1 - 0.1 - 1.5 = -1.8. */
     static const double first[V] = {-0.1, -1, -9, -9}, last[V] = {-8, -1.5, -9, -9};
     for (int pass = 0; pass < 2; pass++) {
         Beam b;
@@ -253,7 +254,7 @@ static void unfinished_ones_count_if_none_finished(void **state)
     assert_true(b.unfinished);
     assert_int_equal(b.n_done, 2);
     assert_int_equal(b.done[0].n, 3);
-    assert_float_equal(b.done[0].score, -1, 1e-12); /* no end: three words */
+    assert_float_equal(b.done[0].score, -1, 1e-12); /* without an end, three words count */
     beam_free(&b);
 }
 

@@ -1,4 +1,5 @@
-"""Runs programs under a limit of address space (ulimit -v): they run or print why not, and do not hang in OpenBLAS's start-up."""
+"""Runs programs under a limit on address space (ulimit -v): they must run or print why they cannot, and not hang in
+OpenBLAS's start-up."""
 import os
 import resource
 import subprocess
@@ -63,7 +64,7 @@ def test_plstm_itself_runs_or_refuses():
     status, said, complained = run(os.environ.get("PLSTM", os.path.join(BUILD, "plstm")), "--version")
     assert status == 0 and said.startswith("plstm ") or complained.startswith("plstm: OpenBLAS cannot start"), (status, said, complained)
     if status:
-        return  # a program with BLAS=openblas
+        return  # this program was built with BLAS=openblas
     status, _, complained = run(os.environ.get("PLSTM", os.path.join(BUILD, "plstm")), "train", "--preset", "large", "--data", "synthetic",
                                 "--backend", "cpu", "--max-steps", "1")
     assert status == 4 and "of memory" in complained, (status, complained)

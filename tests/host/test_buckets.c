@@ -108,7 +108,8 @@ static void the_words_begin_as_known(void **state)
     assert_int_equal(word_of(known_seed, 1, 0x53485546, 1), 0xd39102e7);
 }
 
-/* A slow, simple version: insertion sort, then permutation of arrays of minibatches. */
+/* Computes the order of the minibatches in a slow, simple way: insertion sort, then permutation of
+ * arrays of minibatches. */
 static void plain_order(const Sequences *s, int64_t max_length, int batch, uint64_t seed,
                         uint32_t epoch, int64_t *row, int64_t *size, int *minibatches)
 {
@@ -306,7 +307,7 @@ static void a_source_of_training_gives_the_order_of_each_epoch(void **state)
     sequences_free(&s);
 }
 
-/* Every position occurs once, at the same place for any batch and window. */
+/* Every position occurs once, at the same place for any batch size and window length. */
 static void scored_positions_come_once(void **state)
 {
     (void)state;
@@ -357,7 +358,8 @@ static void feature_rows_come_in_the_order_of_positions(void **state)
     s.features = features, s.first_row = first_row, s.F = 2;
     s.ids[0] = s.ids[2] = s.ids[3] = s.ids[4] = s.ids[5] = ID_FEATURES;
     for (int window = 0; window < 3; window++) {
-        /* rows 0 2 1 (sorted), t = 0: 4 3 0, t = 1: 1, t = 2: 2 */
+        /* The rows are sequences 0, 2, 1 (sorted); t = 0 has feature rows 4, 3, 0, t = 1 has 1, and
+         * t = 2 has 2. */
         static const float whole[] = {4, 3, 0, 1, 2};
         Source *source;
         Error e;

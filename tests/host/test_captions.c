@@ -1,7 +1,7 @@
-/* Tests captions: the parts of dataset.json and features.npy that are read or refused, then end to
- * end on tiny models in double: training and resuming, `plstm caption` against a greedy search, its
- * scores against `plstm eval`, ensembles, batches, and a folder like MSCOCO's with all features of
- * such a file. */
+/* Tests captions: which parts of dataset.json and features.npy are read or refused; then, end to
+ * end on tiny models in double, training and resuming, `plstm caption` against a greedy search, its
+ * scores against `plstm eval`, ensembles, batches, and a folder like MSCOCO's with all the features
+ * of such a file. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -261,7 +261,7 @@ static void bad_folders_are_refused(void **state)
     file_write(in_folder("bad/dataset.json"), "{\"images\":[{\"split\":\"dev\"}]}");
     refused(dir, "split 'dev'");
     refused(in_folder("nowhere"), "dataset.json");
-    /* data that a run needs for scoring is missing */
+    /* Here the data that a run needs for scoring is missing. */
     file_write(in_folder("bad/dataset.json"),
                "{\"images\":[{\"split\":\"train\",\"sentences\":[{\"tokens\":[\"a\",\"a\"]}]}]}");
     features_write("<f4", "False", "(1, 6)", rows, F * 4);
@@ -272,7 +272,7 @@ static void bad_folders_are_refused(void **state)
     plstm_expect(2, "train" SHAPE TINY " --source en --data %s", dir);
 }
 
-/* float16 and float32 features of the same values give the same training. */
+/* float16 and float32 features with the same values give the same training. */
 static void halves_are_floats(void **state)
 {
     (void)state;
@@ -402,8 +402,8 @@ static void a_beam_of_one_is_greedy(void **state)
     checkpoint_close(&c);
 }
 
-/* The model uses the image: a test image's caption names everything that it shows, and the n-best
- * captions of an image are in order. */
+/* The model uses the image: a test image's caption names everything that the image shows, and its
+ * n-best captions are in order. */
 static void what_it_says_is_there(void **state)
 {
     (void)state;
@@ -439,15 +439,15 @@ static void features_alone(void **state)
     char *alone = caption(&o);
     assert_string_equal(split, alone);
     free(split), free(alone);
-    /* features of another size than the model's */
+    /* The features have another size than the model's. */
     assert_int_equal(
         npy_write(in_folder("test.npy"), "x", rows, (const int64_t[]){8, 9}, 2, "", &e), 0);
     free(captioned(&o, EXIT_BAD_DATA, &e));
     assert_non_null(strstr(e.text, "9 features per image"));
 }
 
-/* Returns the sum of logp over the JSON of captions, and writes the folder `said`, which has them
- * as test captions. */
+/* Returns the sum of logp over the captions' JSON lines, and writes a folder `said` whose test
+ * captions are the found ones. */
 static double said_write(char *lines)
 {
     double sum = 0;
@@ -479,7 +479,7 @@ static double said_write(char *lines)
     return sum;
 }
 
-/* eval gives the found captions the scores of the search. Logits are passed in float32, which
+/* eval gives the found captions the same scores as the search. Logits are passed in float32, which
  * allows 1e-5 per word, and there are about 60 words. */
 static void scores_are_those_of_eval(void **state)
 {
@@ -508,8 +508,8 @@ static void ensembles_and_batches(void **state)
     CaptionOptions one = options("one.st", NULL), twice = options("one.st", "one.st");
     one.search.nbest = twice.search.nbest = 3;
     char *a = caption(&one), *b = caption(&twice);
-    /* The words are the same, and so are the scores except for the last printed digit, since an
-     * average of equal values may round differently. */
+    /* Averaging a model with itself keeps the words, and the scores except for the last printed
+     * digit, since an average of equal values may round differently. */
     char *x = a, *y = b;
     int lines = 0;
     double last = 0;
@@ -582,7 +582,7 @@ static void a_run_that_is_resumed_ends_alike(void **state)
                      in_folder("part.st"), coco, in_folder("part.st"), in_folder("part.jsonl"));
         assert_files_equal(in_folder("whole.st"), in_folder("part.st"));
     }
-    /* with other features or captions the run does not continue */
+    /* A run cannot be resumed with other features or captions. */
     folder_write("bad");
     FILE *f = fopen(in_folder("bad/features.npy"), "r+b");
     assert_non_null(f);

@@ -122,7 +122,7 @@ static void check_sentence(const Error *e, const char *wanted)
     assert_null(strchr(e->text, '\n'));
 }
 
-/* ---- the way there and back ---- */
+/* ---- saving and loading ---- */
 
 static void check_counters(const Counters *a, const Counters *b)
 {
@@ -178,7 +178,8 @@ static void test_round_trip(void **state)
     check_same(x, &c);
     assert_null(c.h);
     assert_null(c.c);
-    /* Only the parameters, so that load_state_dict(strict=True) accepts it, in SPEC 7's order. */
+    /* The file has only the parameters, so that load_state_dict(strict=True) accepts it, in SPEC
+     * 7's order. */
     static const char *const names[] = {"encoder.weight",   "rnn.weight_ih_l0", "rnn.weight_hh_l0",
                                         "rnn.bias_ih_l0",   "rnn.bias_hh_l0",   "rnn.weight_ih_l1",
                                         "rnn.weight_hh_l1", "rnn.bias_ih_l1",   "rnn.bias_hh_l1",
@@ -193,8 +194,8 @@ static void test_round_trip(void **state)
     checkpoint_close(&c);
 }
 
-/* Every recorded setting has a value other than the default, and settings that are not recorded are
- * not in the file. */
+/* Every recorded setting, given a value other than the default, is restored; settings that are not
+ * recorded are not in the file. */
 static void test_every_setting(void **state)
 {
     Fixture *x = *state;
@@ -231,8 +232,8 @@ static void test_every_setting(void **state)
         char key[OPTION_KEY_SIZE], value[128];
         const char *there = st_meta(&c.file, checkpoint_setting_key(i, key));
         option_format(settings_info(i), &x->settings, value, sizeof value);
-        if (settings_info(i)->at == offsetof(Settings, vocab))
-            continue; /* the types have its name */
+        /* The key `vocab` holds the types. */
+        if (settings_info(i)->at == offsetof(Settings, vocab)) continue;
         if (settings_info(i)->role == ROLE_RUN || !settings_of_task(i, "lm")) assert_null(there);
         else assert_string_equal(there, value), recorded++;
         assert_null(strchr(key, '-'));
@@ -267,8 +268,8 @@ static void test_counters(void **state)
     }
 }
 
-/* The same run is saved twice with different path, threads, folder, and paths of data and log, like
- * two processes. */
+/* Saves the same run twice with different path, number of threads, folder, and paths of data and
+ * log, as two processes might. */
 static void test_same_bytes(void **state)
 {
     Fixture *x = *state;
@@ -444,7 +445,7 @@ static void test_bad_metadata(void **state)
     }
     print_message("%zu files with bad metadata\n", sizeof cases / sizeof cases[0]);
 
-    /* A valid vocabulary whose size is not that of the weights. */
+    /* The vocabulary is valid, but its size is not that of the weights. */
     Parts p;
     Vocab other = {0};
     Error e = {0};
@@ -609,7 +610,7 @@ static void test_init_weights(void **state)
     Error e = {0};
     const char *path = in_folder("weights.safetensors");
     save(x, in_folder("good"));
-    check_weights(x, in_folder("good"), NULL); /* one of our checkpoints, with its state */
+    check_weights(x, in_folder("good"), NULL); /* our own checkpoint, with its state */
 
     parts_take(&p, in_folder("good"));
     for (int i = 0; i < p.n_tensors / 2; i++) { /* in reverse order, without metadata */
@@ -624,9 +625,8 @@ static void test_init_weights(void **state)
     p.tensors[0] =
         (StTensor){.name = "odd", .dtype = ST_U8, .rank = 1, .shape = {3}, .data = odd, .bytes = 3};
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);
-    check_weights(
-        x, path,
-        "tensor odd has no place in this model of 2 layers"); /* all floats are misaligned here */
+    /* The odd tensor comes first, so all floats are misaligned. */
+    check_weights(x, path, "tensor odd has no place in this model of 2 layers");
 
     parts_tensor(&p, "rnn.bias_hh_l1")->name = "bias";
     assert_int_equal(st_write(path, p.tensors, p.n_tensors, NULL, 0, &e), EXIT_DONE);

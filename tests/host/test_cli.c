@@ -4,11 +4,11 @@
 
 #include <jansson.h>
 
-/* A model of a few hundred weights, with 9 minibatches per epoch on the built-in corpus, which take
- * a few milliseconds. */
+/* A model of 2310 weights. Its 9 minibatches per epoch of the built-in corpus take a few
+ * milliseconds. */
 #define TINY "train --data synthetic --hidden 8 --layers 1 --batch 200 --seq 20 --threads 1 --quiet"
 
-/* ---- faults that cost exit 2, 3 or 4: the line, the code, what the sentence must hold ---- */
+/* ---- faults with exit code 2, 3 or 4: the line, the code, phrases of the sentence ---- */
 
 static const struct Fault {
     const char *line;
@@ -23,7 +23,7 @@ static const struct Fault {
     {"train", 2, {"--data is required; it takes", "synthetic", "see plstm train --help"}},
     {"train --keep 0", 2, {"--keep takes a number above 0 and at most 1, not '0'"}},
     {"train --keep nan", 2, {"--keep takes"}},
-    /* the upper bounds are named, too */
+    /* The sentence names the upper bound, too. */
     {"train --lr 1e31", 2, {"--lr takes a number from 0 to 1e30, not '1e31'"}},
     {"train --clip 1e31", 2, {"--clip takes a number above 0 and at most 1e30, not '1e31'"}},
     {"train --decay 1e31", 2, {"--decay takes a number above 0 and at most 1e30, not '1e31'"}},
@@ -63,7 +63,7 @@ static const struct Fault {
     {"train --data synthetic --log-json no-such-folder/F", 3, {"--log-json no-such-folder/F"}},
     {"train --data synthetic --save .", 3, {"--save .", "folder"}},
     {"train --data synthetic --log-json .", 3, {"--log-json .", "folder"}},
-    /* files that do not exist yet, by two names of one path */
+    /* These files do not exist yet, and two options name one path in two ways. */
     {"train --data synthetic --save no-F --log-json ./no-F",
      2,
      {"--save and --log-json must be different files"}},
@@ -168,7 +168,7 @@ static void help_and_version(void **state)
         run_free(&one);
     }
     run_free(&all);
-    /* with any other arguments */
+    /* --help prints the help whatever the other arguments are. */
     Run late = plstm("train --hidden 3 --help --nonsense");
     assert_int_equal(late.code, 0);
     assert_contains(late.out, "--save-best=F");
@@ -185,7 +185,7 @@ static void help_and_version(void **state)
     run_free(&version);
 }
 
-/* A folder of another task is named as such, and not as one with a missing file. */
+/* A folder with another task's data is named as such, not as one that lacks a file. */
 static void folders_of_other_tasks(void **state)
 {
     (void)state;
@@ -215,8 +215,8 @@ static void folders_of_other_tasks(void **state)
         }
 }
 
-/* --save-best saves at the end of epochs: a run that ends in its first epoch prints that nothing
- * was saved. */
+/* --save-best saves at the ends of epochs, so a run that ends in its first epoch prints that
+ * nothing was saved. */
 static void a_best_that_is_not_saved(void **state)
 {
     (void)state;
@@ -331,7 +331,7 @@ static void the_log_has_what_the_contract_says(void **state)
 
     assert_int_equal(count_events(log, "step"), 9); /* 18 minibatches, every second one */
     assert_int_equal(count_events(log, "epoch"), 2);
-    assert_int_equal(count_events(log, "valid"), 0); /* the epoch's line has it */
+    assert_int_equal(count_events(log, "valid"), 0); /* the epoch's line has these scores */
     assert_int_equal(count_events(log, "test"), 1);
     assert_int_equal(json_array_size(log), 13);
     const json_t *step = json_array_get(log, 2);
@@ -397,7 +397,8 @@ static void unscored_is_null(void **state)
     assert_int_equal(count_events(log, "test"), 0);
     json_decref(log);
 
-    /* sequential has no paper's count, which belongs to the other protocol */
+    /* --protocol sequential has no perplexity as the paper counts, which belongs to the other
+     * protocol. */
     plstm_expect(0, TINY " --max-steps 3 --protocol sequential --log-json %s", path);
     log = read_log(path);
     assert_int_equal(count_events(log, "epoch"), 0);
@@ -417,7 +418,7 @@ static void nothing_is_trained(void **state)
     json_t *log = read_log(log_path);
     assert_int_equal(json_array_size(log), 1);
     json_decref(log);
-    /* the weights are the drawn ones: the data after the files' headers is equal */
+    /* The weights are the drawn ones, so the data after the two files' headers is equal. */
     plstm_expect(0, "dump --what init --data synthetic --hidden 8 --layers 1 --out %s", drawn);
     size_t n, m, weights = 4 * (2 * 102 * 8 + 102 + 2 * 32 * 8 + 2 * 32);
     char *a = file_read(path, &n), *b = file_read(drawn, &m);
@@ -444,7 +445,7 @@ static void a_finished_run_has_nothing_left(void **state)
         assert_true(!strstr(run.out, "\nepoch ") == (steps < 4));
         run_free(&run);
     }
-    /* The end of an epoch has its row, whatever is left; the whole run has none. */
+    /* A resumed run whose epochs are all complete prints no table. */
     plstm_expect(0, TINY " --epochs 1 --eval none --save %s", path);
     Run run = plstm("train --resume %s --save %s --threads 1 --quiet", path, path);
     assert_int_equal(run.code, 0);
@@ -599,7 +600,7 @@ static void a_signal_leaves_a_checkpoint(void **state)
         assert_true(done > 5);
         json_decref(log);
 
-        /* continues from exactly there */
+        /* The resumed run continues from exactly that step. */
         plstm_expect(0,
                      "train --resume %s --save %s --log-json %s --max-steps %d --threads 1 --quiet",
                      path, path, log_path, done + 3);
@@ -624,7 +625,7 @@ static void a_signal_without_save(void **state)
     kill(pid, SIGINT);
     Run run = program_finish(pid);
     assert_int_equal(run.code, 130);
-    assert_string_equal(run.err, ""); /* --quiet */
+    assert_string_equal(run.err, ""); /* because of --quiet */
     run_free(&run);
 }
 
@@ -749,7 +750,8 @@ static void what_resume_takes(void **state)
     (void)state;
     const char *path = in_folder("anew.st"), *log_path = in_folder("anew.jsonl");
     plstm_expect(0, TINY " --max-steps 2 --eval none --epochs 1 --save %s", path);
-    /* equal options are no conflict; epochs, backend, eval, protocol and threads may change */
+    /* An option with the recorded value is no conflict; epochs, backend, eval, protocol and threads
+     * may change. */
     plstm_expect(
         0,
         "train --resume %s --hidden 8 --seed 1 --keep 1.0 --threads 2 --backend reference --epochs "
@@ -816,7 +818,7 @@ static void resume_knows_its_corpus(void **state)
     }
     plstm_expect(0, "train --resume %s --data %s --max-steps 3 --threads 1 --quiet", path, text);
 
-    /* a log that is not ours is not changed */
+    /* A file that is not one of our logs is not changed. */
     const char *notes = in_folder("notes.txt");
     file_write(notes, "my notes\n");
     run =
@@ -845,7 +847,7 @@ static void progress_and_quiet(void **state)
         "train --data synthetic --hidden 8 --layers 1 --batch 20 --seq 20 --epochs 1 --threads 1 "
         "--eval none");
     assert_int_equal(run.code, 0);
-    assert_int_equal(count_lines(run.err), 20); /* not a terminal: one line for 5 % */
+    assert_int_equal(count_lines(run.err), 20); /* not on a terminal: one line per 5 % */
     assert_contains(run.err, "100 %");
     assert_contains(run.err, "words/s");
     assert_contains(run.err, "ETA");

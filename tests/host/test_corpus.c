@@ -124,7 +124,7 @@ static void first_appearance_gives_the_ids(void **state)
     assert_ids(&c.split[SPLIT_TRAIN], 0, 1, 0, 2, 3, 1, 2);
     assert_ids(&c.split[SPLIT_VALID], 1, 0, 2);
     assert_ids(&c.split[SPLIT_TEST], 3, 2);
-    /* Both hashes are from Python: hashlib over struct.pack("<12i", ...) and over
+    /* Python computed both hashes: hashlib over struct.pack("<12i", ...) and over
      * b"a\nb\n<eos>\nc\n". */
     assert_string_equal(c.sha256,
                         "12d073dcb1504c37e6deb1af723b37cb22f2b72f6008d06907db393c59a08d7f");
@@ -391,7 +391,7 @@ static void missing_file_is_named(void **state)
 }
 
 /* Only needed files must exist, and only requested splits are read; the hash is over all three
- * files, or there is none. */
+ * files, and empty if not all are read. */
 static void only_what_is_needed_is_read(void **state)
 {
     (void)state;
@@ -448,14 +448,14 @@ static void no_device_or_pipe_is_read(void **state)
     put_splits("a b\n", "b\n", "a\n");
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(mkfifo(in_folder("train.txt"), 0600), 0);
-    assert_refused(NULL, "train.txt",
-                   "is a pipe, not a text file"); /* and the program does not wait for a writer */
+    /* The program does not wait for a writer either. */
+    assert_refused(NULL, "train.txt", "is a pipe, not a text file");
     assert_int_equal(unlink(in_folder("train.txt")), 0);
     assert_int_equal(symlink("/dev/null", in_folder("train.txt")), 0);
     assert_refused(NULL, "train.txt", "is a device");
 }
 
-/* ---- what is told ---- */
+/* ---- remarks ---- */
 
 static void remark_says(const Corpus *c, int i, const char *file, const char *words)
 {
@@ -476,8 +476,8 @@ static void byte_order_mark_is_taken_off(void **state)
                "b\n");
     Corpus c;
     load(&c);
-    assert_types(&c.vocab, "a", "b", "<eos>",
-                 "<unk>"); /* inside a text it is an ordinary character */
+    /* Inside a text the mark is an ordinary character. */
+    assert_types(&c.vocab, "a", "b", "<eos>", "<unk>");
     remark_says(&c, 0, "train.txt", "byte-order mark");
     remark_says(&c, 1, "valid.txt", "byte-order mark");
     char text[5000];
@@ -500,8 +500,8 @@ static void byte_order_mark_is_taken_off(void **state)
 static void wide_spaces_are_counted(void **state)
 {
     (void)state;
-    /* U+00A0 (twice in the same word), U+3000, U+0085, U+2003, U+001D; U+200B and U+00E9 are not
-     * spaces */
+    /* U+00A0 (in two occurrences of one word), U+3000, U+0085, U+2003 and U+001D are wide spaces;
+     * U+200B and U+00E9 are not. */
     put_splits("a\xc2\xa0"
                "b c a\xc2\xa0"
                "b\n\xe3\x80\x80"
@@ -512,7 +512,7 @@ static void wide_spaces_are_counted(void **state)
     load(&c);
     assert_int_equal(c.file[SPLIT_TRAIN].wide_space, 6);
     assert_int_equal(c.file[SPLIT_VALID].wide_space, 0);
-    assert_int_equal(c.file[SPLIT_TEST].wide_space, 1); /* though it became <unk> */
+    assert_int_equal(c.file[SPLIT_TEST].wide_space, 1); /* counted although the word became <unk> */
     remark_says(&c, 0, "train.txt", "6 words hold");
     remark_says(&c, 1, "test.txt", "1 word holds");
     corpus_free(&c);
@@ -663,7 +663,7 @@ static void text_form_escapes_what_is_no_text(void **state)
         {"\xe0\x9f\xbf", "%E0%9F%BF"},            /* overlong, three bytes */
         {"\xf0\x8f\xbf\xbf", "%F0%8F%BF%BF"},     /* overlong, four bytes */
         {"\xed\xa0\x80", "%ED%A0%80"},            /* a surrogate */
-        {"\xed\x9f\xbf", "\xed\x9f\xbf"},         /* the last below the surrogates */
+        {"\xed\x9f\xbf", "\xed\x9f\xbf"},         /* the last code point below the surrogates */
         {"\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf"}, /* the last code point */
         {"\xf4\x90\x80\x80", "%F4%90%80%80"},     /* above it */
         {"\xf5\x80\x80\x80", "%F5%80%80%80"},
@@ -743,8 +743,8 @@ static void penn_treebank_has_its_counts_and_hashes(void **state)
     assert_int_equal(c.split[SPLIT_TRAIN].ids[0], 0);
     assert_int_equal(vocab_find(&c.vocab, "<eos>", 5), 24); /* after the first line's 24 words */
     assert_string_equal(c.known_as, "Penn Treebank (Mikolov)");
-    /* Computed by Python from the files: first appearance in str.split() of each line, with <eos>
-     * after it. */
+    /* Python computed these values from the files: types in the order of first appearance in
+     * str.split() of each line, with <eos> after the line. */
     assert_string_equal(c.sha256,
                         "05a04642bb6df3bfbbe7512c1c5a58eb6af44287973ca281b424d69abf3e331f");
     char hex[65];
@@ -807,9 +807,9 @@ static void data_command_recognises_penn_treebank(void **state)
 
 /* ---- memory ---- */
 
-/* This runs in a process of its own, since a peak never decreases: 10 million tokens of 9 types may
- * take 4 bytes each, plus 4 MiB for the vocabulary, the buffers and the copies that realloc makes
- * of blocks too small to be remapped. */
+/* Runs in a process of its own, since a peak never decreases. 10 million tokens of 9 types may take
+ * 4 bytes each, plus 4 MiB for the vocabulary, the buffers and the copies that realloc makes of
+ * blocks too small to be remapped. */
 static void reading_takes_four_bytes_a_token(void **state)
 {
     (void)state;

@@ -21,7 +21,8 @@ static const StTensor *tensor(const StFile *f, const char *name)
     return t;
 }
 
-/* SPEC 2: L = 2, step 5, site 1, H 9: kept 001110001, then 011010101. */
+/* SPEC 2's known answer for L = 2, step 5, site 1 and H = 9: the kept units are 001110001, then
+ * 011010101. */
 static void masks_have_the_known_bits(void **state)
 {
     (void)state;
@@ -67,7 +68,7 @@ static void every_site_is_there(void **state)
         for (int t = 0; t < T; t++)
             for (int b = 0; b < B; b++)
                 for (int u = 0; u < H; u++) {
-                    uint64_t e = (uint64_t)((t * B + b) * 8 + u); /* H4 = 8 */
+                    uint64_t e = (uint64_t)((t * B + b) * 8 + u); /* a row has H4 = 8 */
                     uint32_t word = philox_block(11, STEP * S + site, e / 4).word[e % 4];
                     assert_int_equal(mask[(t * B + b) * H + u],
                                      word < (uint64_t)floor(0.6 * 0x1p32));
@@ -86,7 +87,7 @@ static void every_site_is_there(void **state)
     st_close(&f);
 }
 
-/* SPEC 3: k = 0 and k = 1. */
+/* SPEC 3's known answers for the tensors k = 0 and k = 1: encoder.weight and rnn.weight_ih_l0. */
 static void weights_have_the_known_values(void **state)
 {
     (void)state;
@@ -201,15 +202,15 @@ static void gradients_from_anywhere(void **state)
             difference += ((double)p[k] - q[k]) * ((double)p[k] - q[k]);
             size += (double)q[k] * q[k];
         }
-        /* Sums of some hundred float32 products over 12 steps: the bound is 1e-5 of the norm, as
-         * for the PyTorch twin. */
+        /* These are sums of some hundred float32 products over 12 steps: the bound is 1e-5 of the
+         * norm, as in test_torch.py. */
         if (sqrt(difference) > 1e-5 * sqrt(size))
             fail_msg("%s: %g of %g", x.tensors[i].name, sqrt(difference), sqrt(size));
     }
     st_close(&x), st_close(&y), st_close(&first);
 
-    Run run = plstm("dump --what grads " MODEL " --step 166 --out %s",
-                    a); /* 40,000/20 = 2,000 columns: 166 windows of 12 */
+    /* 40,000 ids in 20 rows make 2,000 columns, which hold 166 windows of 12. */
+    Run run = plstm("dump --what grads " MODEL " --step 166 --out %s", a);
     assert_int_equal(run.code, 2);
     assert_contains(run.err, "0 to 165");
     run_free(&run);

@@ -22,7 +22,7 @@ static void probabilities_are_averaged(void **state)
     assert_int_equal(ensemble_init(&e, 4), 0);
     for (int m = 0; m < 3; m++) {
         ensemble_begin(&e);
-        ensemble_visit(&e, 3, -log(p[m][1])); /* any order */
+        ensemble_visit(&e, 3, -log(p[m][1])); /* positions come in any order */
         ensemble_visit(&e, 1, -log(p[m][0]));
     }
     double nats;
@@ -112,14 +112,15 @@ static double number(const json_t *line, const char *key)
     return json_number_value(value);
 }
 
-/* Returns one file's probability at each position of a split, in a plain array, as a reference for
- * the ensemble. */
+/* A ScoreVisitor that stores the probability of each position in `user`, an array of doubles. */
 static void collect(void *user, int64_t position, int32_t id, int32_t best, double nats)
 {
     (void)id, (void)best;
     ((double *)user)[position] = exp(-nats);
 }
 
+/* Returns one file's probability at each position of a split, 0 where nothing is scored, as a
+ * reference for the ensemble; the caller frees it. *ppl receives the perplexity. */
 static double *probabilities(const char *path, const Corpus *corpus, int split, int64_t rows,
                              int64_t T, int64_t B, double *ppl)
 {
@@ -183,7 +184,8 @@ static void eval_is_the_average(void **state)
         assert_true(number(json_array_get(files, 0), "ppl") == ppl_a);
         assert_true(number(json_array_get(files, 1), "ppl") == ppl_b);
         assert_true(ppl < (ppl_a > ppl_b ? ppl_a : ppl_b));
-        /* the exact best over the scored words */
+        /* The classes divide the scored words among them, and the best possible perplexity is
+         * known. */
         double words = 0;
         const char *name;
         json_t *class;
@@ -191,7 +193,7 @@ static void eval_is_the_average(void **state)
             number(class, "tokens");
         assert_int_equal((int64_t)words, scored);
         assert_true(number(line, "best_ppl") > 13 && number(line, "best_ppl") < 14);
-        if (split == SPLIT_VALID) /* SPEC 6: 25 rows of 600, 59 windows of 10 */
+        if (split == SPLIT_VALID) /* SPEC 6: 25 rows of 600 ids, 59 windows of 10 */
             assert_float_equal(number(line, "ppl_paper"), exp(nats / (25 * 599)), 1e-9 * ppl);
         else assert_true(json_is_null(json_object_get(line, "ppl_paper")));
         json_decref(line);
@@ -225,7 +227,7 @@ static void eval_agrees_with_train(void **state)
              number(line, "ppl"), number(line, "ppl_paper"));
     assert_contains(text, value);
     json_decref(line);
-    /* with other rows the number of words differs */
+    /* With other rows and windows the number of scored words differs. */
     plstm_expect(0,
                  "eval --weights %s --data synthetic --split valid --batch 10 --seq 7 --threads 1 "
                  "--log-json %s",
@@ -260,7 +262,7 @@ static void vocabularies_must_agree(void **state)
 {
     (void)state;
     write_corpus("one", "a b c a b c a b c\n", "a b c a b c\n");
-    write_corpus("two", "a b d a b d a b d\n", "a b d a b d\n"); /* the same ids, another word */
+    write_corpus("two", "a b d a b d a b d\n", "a b d a b d\n"); /* the same ids for other words */
     write_corpus("more", "a b c a b c a b c\n", "a b x a b c\n");
     const char *a = in_folder("one.st"), *b = in_folder("two.st");
     const char *const train =
@@ -275,7 +277,7 @@ static void vocabularies_must_agree(void **state)
     assert_contains(run.err, b);
     assert_contains(run.err, "vocabular");
     run_free(&run);
-    /* a text with an unknown word, and a vocabulary without <unk> */
+    /* The text has an unknown word, and the vocabulary has no <unk>. */
     run = plstm("eval --weights %s --data %s", a, in_folder("more"));
     assert_int_equal(run.code, 3);
     assert_contains(run.err, "x");

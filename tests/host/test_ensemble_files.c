@@ -54,7 +54,7 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
-/* Returns the perplexity of the members whose bits are set. */
+/* Returns the perplexity of the average of the members whose bits are set in `members`. */
 static double ppl_of(unsigned members)
 {
     Ensemble sum;
@@ -74,7 +74,8 @@ static double ppl_of(unsigned members)
     return exp(nats / WORDS);
 }
 
-/* Returns the mean and bounds over every subset of a size. */
+/* Checks one point of the curve: the mean, bounds and standard deviation over every subset of its
+ * size. */
 static void check_point(const json_t *p)
 {
     int k = (int)number(p, "members"), count = 0;
@@ -127,8 +128,7 @@ static void averages_by_hand(void **state)
     assert_contains(figure, "</svg>\n");
     free(figure);
 
-    /* If fewer subsets are drawn than exist, the draw depends only on the seed and is within the
-     * bounds of all. */
+    /* If fewer subsets are drawn than exist, the draw depends only on the seed. */
     plstm_expect(0, "ensemble %s --orders 10 --seed 3 --log-json %s", words, log_path);
     char *first = file_read(log_path, NULL);
     line = read_log(log_path);
@@ -143,8 +143,8 @@ static void averages_by_hand(void **state)
     free(first), free(second);
 }
 
-/* A word to which one member gives a probability of zero, or nearly zero, still has the right
- * average. */
+/* A word to which one member gives a probability of zero, or nearly zero, is still averaged
+ * correctly. */
 static void tails(void **state)
 {
     (void)state;
@@ -156,7 +156,7 @@ static void tails(void **state)
     Run run =
         plstm("ensemble %s %s --log-json %s", in_folder("a.npy"), in_folder("b.npy"), log_path);
     assert_int_equal(run.code, 0);
-    /* The mean and the spread over members of which one has an infinite perplexity are infinite. */
+    /* If one member has an infinite perplexity, so have the mean and the spread. */
     assert_contains(run.out, "      1        inf        inf ");
     assert_null(strstr(run.out, "nan"));
     run_free(&run);

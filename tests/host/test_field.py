@@ -1,5 +1,6 @@
-"""Mistakes that users make, from which they must lose nothing: wrong weights, mixed texts, an output that is an input, files of other
-programs, lists and typing errors. Each case makes its own tiny files; the cases of ../shared/cases run too if they exist."""
+"""Tests mistakes that users make and that must cost them nothing: wrong weights, mixed texts, an output that is an
+input, files of other programs, lists and typing errors. Each case makes its own tiny files; the cases of
+../shared/cases run, too, if they exist."""
 import array
 import json
 import math
@@ -76,7 +77,7 @@ class Folder:
         return done
 
     def refused(self, code, phrases, *words, **streams):
-        """Checks that the command fails with that exit code and one sentence with every phrase."""
+        """Checks that the command fails with the exit code `code` and one sentence that contains every phrase."""
         done = self.run(*words, **streams)
         assert done.code == code and done.err.startswith("plstm: ") and done.err.count("\n") == 1, done
         for phrase in [phrases] if isinstance(phrases, str) else phrases:
@@ -96,7 +97,7 @@ def same_weights(a, b):
     return {name: t.data for name, t in weights_of(a).items()} == {name: t.data for name, t in weights_of(b).items()}
 
 
-# ---- 1: a wrong model, silently ----
+# ---- 1: weights that would silently give a wrong model ----
 
 
 def test_a_vocabulary_in_another_order_is_refused():
@@ -125,7 +126,7 @@ def test_an_unexpected_tensor_is_refused():
 
 
 def hopeless(f):
-    """Writes weights that are finite but whose perplexity is not."""
+    """Writes weights that are finite but give a perplexity that is not."""
     f.train("--save good.st --save-best best.st")
     tensors, metadata = read(f("good.st"))
     bias = floats((5,), [1e30, 0, 0, 0, 0])
@@ -168,8 +169,8 @@ LONG = "--hidden 4 --layers 1 --batch 2 --seq 3 --threads 1 --eval none --data d
 
 
 def started(f, *words, ignore=None, **streams):
-    """Starts a long run and waits for its first log lines. Of the signals that end a run it ignores only `ignore`, whatever the test
-    inherited."""
+    """Starts a long run, waits for its first log lines and returns its process. Of the signals that end a run, the run
+    ignores only `ignore`, whatever the test inherited."""
 
     def dispositions():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -200,7 +201,7 @@ def test_signals_end_a_run_with_its_checkpoint():
 
 
 def test_an_ignored_signal_stays_ignored():
-    """A signal stays ignored under nohup and in sh's background jobs."""
+    """A run that starts with a signal ignored, as nohup and sh's background jobs do, keeps ignoring it."""
     for number in (signal.SIGHUP, signal.SIGINT):
         with Folder() as f:
             child = started(f, "--save", "a.st", "--quiet", ignore=number, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -214,29 +215,29 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def test_a_closed_pipe_leaves_a_checkpoint():
-    """The reader of `train | head -3` leaves; the run still saves its checkpoint."""
+    """If the reader closes the pipe, as in `train | head -3`, the run still saves its checkpoint."""
     with Folder() as f:
         words = [PLSTM, "train", *MODEL, *"--threads 1 --quiet --data data --epochs 100000000 --save a.st".split()]
         child = subprocess.Popen(words, cwd=f.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while True:  # up to the first epoch's line
+        while True:  # reads up to the first epoch's line
             line = child.stdout.readline()
             assert line, child.stderr.read()
             if line.split()[:1] == [b"1"]:
                 break
-        assert read(f("a.st"))[1]["epoch"] >= "2"  # saved before the line was printed
+        assert read(f("a.st"))[1]["epoch"] >= "2"  # the file was saved before the line was printed
         child.stdout.close()
         assert child.wait(30) == 141, child.stderr.read()
         child.stderr.close()
         f.ok("train --resume a.st --data data --threads 1 --quiet --max-steps 1")
         words[-1] = "b.st"
         child = subprocess.Popen(words, cwd=f.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 restore_signals=False)  # Python's children ignore it
+                                 restore_signals=False)  # the child then ignores SIGPIPE, as Python does
         child.stdout.close()
         _, said = None, child.stderr.read()
         child.stderr.close()
         assert child.wait(30) == 1 and b"standard output cannot be written" in said and b"--resume b.st" in said, said
         f.ok("train --resume b.st --data data --threads 1 --quiet --max-steps 1")
-        # A reader that leaves before the first minibatch does not damage an earlier file.
+        # A pipe that is closed before the first minibatch does not damage an earlier file.
         good = f.bytes("a.st")
         words[-1] = "a.st"
         reader, writer = os.pipe()
@@ -276,7 +277,7 @@ def test_the_announced_memory_is_the_memory_used():
 
 def test_a_model_that_does_not_fit_is_refused():
     with Folder() as f:
-        # This is less than the 525 MiB of preset large and more than the mapped checkpoint below.
+        # The limit is less than the 525 MiB of preset large and more than the mapped checkpoint below.
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
         for words in ("train --preset large --data synthetic --threads 1",
                       "train --hidden 4000 --data synthetic --threads 1 --batch 1 --seq 1",
@@ -284,7 +285,7 @@ def test_a_model_that_does_not_fit_is_refused():
                       "dump --what masks --hidden 65536 --batch 1024 --seq 1024 --out g.st",
                       "dump --what init --hidden 8000 --data synthetic --out g.st"):
             f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
-        # A sparse checkpoint of zeros, 288 MiB: it fits when it is mapped once, and not twice.
+        # A sparse checkpoint of zeros has 288 MiB: it fits if it is mapped once, but not twice.
         f.train("--save small.st")
         H, metadata = 3000, read(f("small.st"))[1] | {"hidden": "3000"}
         shapes = {"encoder.weight": [5, H], "rnn.weight_ih_l0": [4 * H, H], "rnn.weight_hh_l0": [4 * H, H], "rnn.bias_ih_l0": [4 * H],
@@ -300,7 +301,7 @@ def test_a_model_that_does_not_fit_is_refused():
             f.refused(4, ["of memory", "to this process"], words, preexec_fn=limit)
 
 
-# ---- 5: input that the program must guess ----
+# ---- 5: ambiguous input ----
 
 
 def test_files_are_named_and_remarks_printed():
@@ -358,7 +359,7 @@ def test_only_needed_files_are_demanded():
         assert metadata["corpus_sha256"] == "null" and len(metadata["train_sha256"]) == 64
         assert "none: not all splits were read" in f.ok("info part.st").out
         assert "train_sha256" not in read(f("all.st"))[1]
-        # The run continues with that text, from any folder, with or without more splits, and with no other text.
+        # The run can be resumed with that text, from any folder, with or without more splits, but with no other text.
         f.ok("train --resume part.st --data train-only --save part.st --max-steps 4 --threads 1 --quiet")
         f.ok("train --resume part.st --data data --eval all --save part.st --max-steps 5 --threads 1 --quiet")
         f.texts("other", TEXT * 3 + "d c d c d\n", TEXT, TEXT)
@@ -379,7 +380,7 @@ def test_final_eos_through_a_run():
         assert scored[0].replace("open", "data") == scored[1] and scored[2].replace("open", "data") != scored[1], scored
 
 
-# ---- 6: output over input ----
+# ---- 6: an output that would overwrite an input ----
 
 
 def test_an_output_is_no_input_and_no_file_of_another_kind():
@@ -426,7 +427,7 @@ def test_an_output_is_no_input_and_no_file_of_another_kind():
         f.ok(evaluate, "--log-json train.jsonl")
         f.put("empty", b"")
         f.ok(train, "--save empty")
-        f.put("cut", b'{"event":"r')  # the log of a run that was killed
+        f.put("cut", b'{"event":"r')  # the log of a killed run
         f.ok(train, "--log-json cut")
 
 
@@ -595,7 +596,7 @@ def test_a_vocabulary_over_the_headers_limit():
             if eval_all:
                 f.texts("data", valid=b"a b a b a\n" * 3)
             f.refused(3, ["x.st cannot be written", "100000000"], line, option, "x.st --log-json log")
-            assert not os.path.exists(f("log"))  # before the run began
+            assert not os.path.exists(f("log"))  # refused before the run began
         f.ok(words, "--max-steps 1")
 
 
@@ -666,7 +667,7 @@ def test_numbers_print_as_they_were_typed():
         out = f.ok("info a.st").out
         assert "0.7\n" in out and "0.30000000000000004\n" in out, out
         assert "keep 0.123456789," in f.train("--keep 0.123456789").out
-        assert read(f("a.st"))[1]["init"] == "0.10000000000000001"  # any program reads this back to the same bits
+        assert read(f("a.st"))[1]["init"] == "0.10000000000000001"  # 17 digits restore the same bits
 
 
 def test_another_thread_count_is_noted():
@@ -702,7 +703,7 @@ def test_helper_tools_answer_help():
 
 S_CASE = "--hidden 16 --batch 4 --seq 5 --epochs 1 --threads 1 --quiet"
 S32 = "--hidden 32 --batch 4 --seq 5 --threads 1 --quiet"
-FIELD = [  # arguments; exit status; text in standard output or, after a failure, in standard error
+FIELD = [  # arguments; exit code; texts in standard output or, after a failure, in standard error
     (f"train {S32} --epochs 0 --data perm --init-weights b6.st", 3, ["another vocabulary"]),
     (f"train {S_CASE} --data base --init-weights three_layers.safetensors", 3, ["rnn.weight_ih_l2"]),
     (f"train {S_CASE} --data base --lr 100 --clip 1e30", 5, ["diverged"]),

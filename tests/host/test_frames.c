@@ -19,7 +19,8 @@ enum { LABELS = 4, DIMENSIONS = 3 };
 
 /* ---- folders ---- */
 
-/* Returns "%s/NAME" for the test's folder, in one of a few rotating buffers. */
+/* Returns the path of a file in the test's folder; the text is valid until the eighth call
+ * after. */
 static const char *at(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static const char *at(const char *format, ...)
 {
@@ -37,8 +38,8 @@ static const char *at(const char *format, ...)
 static unsigned drawn;
 static unsigned draw(unsigned n) { return ((drawn = drawn * 1103515245 + 12345) >> 16) % n; }
 
-/* Writes an utterance as an entry of a text archive and a line of labels: a label lasts for some
- * frames, and the features show it, with noise. */
+/* Writes an utterance as an entry of a text archive and a line of labels. A label lasts for some
+ * frames; the features show it, with noise. */
 static void put_utterance(FILE *ark, FILE *labels, const char *name, int frames)
 {
     fprintf(ark, "%s  [", name);
@@ -133,15 +134,15 @@ static void folders(void **state)
             double x = f.split[0].features[t * DIMENSIONS + d];
             sum += x, squares += x * x;
         }
-        assert_true(fabs(sum) < 1e-5 &&
-                    fabs(squares - 5) < 1e-5); /* float32 rounds each by 2^-24 */
+        /* Features are float32, each rounded by at most 2^-24 of its value. */
+        assert_true(fabs(sum) < 1e-5 && fabs(squares - 5) < 1e-5);
     }
     assert_string_equal(f.sha256, whole);
     frames_free(&f);
 }
 
-/* A script determines the order; utterances without features or labels are skipped and counted;
- * phones is optional. */
+/* The script determines the order; utterances without features or labels are skipped and counted;
+ * the file phones is optional. */
 static void what_is_left_out(void **state)
 {
     (void)state;
@@ -161,10 +162,9 @@ static void what_is_left_out(void **state)
     *strchr(text, '\n') = 0;
     file_write(at("part/train/labels"), more);
     if (frames_load(&f, &(FramesOptions){.dir = at("part")}, &e)) fail_msg("%s", e.text);
-    assert_int_equal(
-        f.split[0].rows.n,
-        /* train-2: train-0 no longer has labels, and train-1 and elsewhere are not in the script */
-        1);
+    /* Only train-2 is left: train-0 no longer has labels, and train-1 and elsewhere are not in the
+     * script. */
+    assert_int_equal(f.split[0].rows.n, 1);
     assert_true(f.split[0].no_labels == 1 && f.split[0].no_features == 2 && !f.phones &&
                 !f.sha256[0]);
     frames_free(&f);
@@ -179,7 +179,7 @@ static void what_is_left_out(void **state)
 
 /* ---- the program ---- */
 
-/* Returns a member of the last line of a log with that event. */
+/* Returns the member `key` of a log's last line with the event `event`. */
 static double logged(const char *path, const char *event, const char *key)
 {
     char *text = file_read(path, NULL), *save;
@@ -258,7 +258,7 @@ static void resume_is_exact(void **state)
     plstm_expect(2, "train --resume %s --data %s --cmvn none" TINY, at("whole.st"), at("data"));
 }
 
-/* Rows of the table add up to the labels' frames, and the diagonal to the hits. */
+/* The rows of the confusion table add up to the labels' frames, and its diagonal to the hits. */
 static void confusion(void **state)
 {
     (void)state;
@@ -289,7 +289,7 @@ static void confusion(void **state)
     assert_true((double)voiced_hits / (double)voiced ==
                 logged(at("eval.jsonl"), "eval", "acc_nosil"));
     free(text);
-    /* It overwrites its own kind of file, but no other. */
+    /* --confusion overwrites a confusion table, but no other file. */
     plstm_expect(0, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
                  at("c.tsv"));
     plstm_expect(3, "eval --weights %s --data %s" TINY " --confusion %s", at("one.st"), at("data"),
@@ -304,7 +304,8 @@ static void confusion(void **state)
 
 /* ---- posteriors ---- */
 
-/* Reads a whole archive: values (frames,LABELS) of all its utterances in order. */
+/* Reads the matrices (frames,LABELS) of all utterances of an archive, in order, to `values`, which
+ * has room for `room` numbers. Returns the number of frames. */
 static int64_t archive_read(const char *path, double *values, int64_t room)
 {
     Features f;
@@ -335,9 +336,9 @@ static double nats_of(const Frames *f, const double *p)
 
 enum { ROOM = 400 * LABELS };
 
-/* Every frame's posteriors sum to 1, and -log of the labels' posteriors are eval's nats, for one
- * model and for the average of two, with any number of utterances at a time; one of them is longer
- * than a window. */
+/* Every frame's posteriors sum to 1, and -log of the labels' posteriors add up to eval's nats, for
+ * one model and for the average of two, with any number of utterances at a time; one utterance is
+ * longer than a window. */
 static void posteriors(void **state)
 {
     (void)state;
@@ -361,16 +362,17 @@ static void posteriors(void **state)
             double sum = 0;
             for (int k = 0; k < LABELS; k++) {
                 sum += p[t * LABELS + k];
-                assert_true(fabs(p[t * LABELS + k] - q[t * LABELS + k]) < 1e-6); /* float32 */
+                /* Posteriors are written as float32. */
+                assert_true(fabs(p[t * LABELS + k] - q[t * LABELS + k]) < 1e-6);
             }
             assert_true(fabs(sum - 1) < 1e-6);
         }
         plstm_expect(0, "eval --weights %s --data %s" TINY " --log-json %s", w, at("data"),
                      at("eval.jsonl"));
         double nats = logged(at("eval.jsonl"), "eval", "nats");
-        assert_true(fabs(nats_of(&f, p) - nats) <
-                    /* the rounding error of a float32 posterior of about 1/4 is at most 2^-26 */
-                    316 * 1e-6 * 4);
+        /* The bound allows each of 316 frames an error of 1e-6 in a posterior of about 1/4, whose
+         * float32 is rounded by at most 2^-26. */
+        assert_true(fabs(nats_of(&f, p) - nats) < 316 * 1e-6 * 4);
         if (i) assert_true(isnan(logged(at("eval.jsonl"), "eval", "acc")));
     }
     frames_free(&f);
@@ -401,8 +403,9 @@ static void logarithms(void **state)
                  at("data/valid"), at("data/phones"));
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                  at("data/valid"), at("data/valid/feats.ark"));
+    /* The file phones is an input, too. */
     plstm_expect(2, "train" SHAPE TINY " --data %s --max-steps 0 --save %s --force", at("data"),
-                 at("data/phones")); /* this is an input too */
+                 at("data/phones"));
     /* An archive does not overwrite a script, since Kaldi would then read it as the script. */
     file_write(at("data/valid/feats.scp"), "valid-0 feats.ark:8\n");
     plstm_expect(2, "posteriors --weights %s --features %s --out %s --force" TINY, at("one.st"),
@@ -414,7 +417,7 @@ static void logarithms(void **state)
     size_t n, left;
     char line[64], *before = file_read(at("p.ark"), &n);
     snprintf(line, sizeof line, "first p.ark:%d\n", (int)strcspn(before, " ") + 1);
-    file_write(at("own.scp"), line); /* the target of a script is an input too */
+    file_write(at("own.scp"), line); /* the archive to which a script points is an input, too */
     plstm_expect(2, "posteriors --weights %s --features %s --out %s" TINY, at("one.st"),
                  at("own.scp"), at("p.ark"));
     char *after = file_read(at("p.ark"), &left);
@@ -430,8 +433,8 @@ static void logarithms(void **state)
 
 /* ---- faults ---- */
 
-/* Trains on a folder that is valid except for one file; checks the phrase in the sentence and the
- * exit status 3. */
+/* Trains on a folder that is valid except for one file; checks that the sentence has the phrase and
+ * that the exit code is 3. */
 static void assert_fault(const char *file, const char *text, const char *phrase)
 {
     put_folder("bad");

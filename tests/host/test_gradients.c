@@ -102,7 +102,7 @@ static void check_setup(Setup *s)
             }
             w[i] = before;
             double difference = fabs((8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * e) - analytic[i]);
-            if (!(difference <= worst)) worst = difference; /* also keeps a NaN */
+            if (!(difference <= worst)) worst = difference; /* true for a NaN, too */
         }
         free(analytic);
         if (!(worst < 1e-6 * largest)) {
@@ -121,8 +121,8 @@ static void check_case(const Case *k)
     check_setup(&s);
 }
 
-/* Batches with padding, feature rows and positions that are not scored: first sequences from a zero
- * state, then their second half from the carried state. */
+/* Checks batches with padding, feature rows and positions that are not scored: whole sequences from
+ * a zero state, then the second window of one batch from the carried state. */
 static void gradients_of_batches(void **state)
 {
     (void)state;
@@ -145,9 +145,8 @@ static void gradients_of_batches(void **state)
                 s.h[j] = 0.5f * sinf((float)j), s.c[j] = cosf((float)j);
             s.window = (Window){.train = true, .step = 3};
             source->get(source, 1, i == 3 ? 1 : i % 3, &s.window.batch);
-            if (i == 3 &&
-                kind ==
-                    TOY_CAPTION) { /* the second half has no feature row and no gradient there */
+            /* A caption's second half has no feature row, so the input layer has no gradient. */
+            if (i == 3 && kind == TOY_CAPTION) {
                 double *grad = (cost(&s), (double *)reference_grad(s.model.backend, 1));
                 for (int j = 0; j < 7 * TOY_F; j++) assert_true(grad[j] == 0);
                 model_close(&s.model);
@@ -212,7 +211,8 @@ static void state_gradients(void **state)
 }
 
 /* Two windows are equivalent to one of twice the length if the first receives the gradients from
- * the second: their gradients agree, except for the rounding of the state between them. */
+ * the second: the sums of their gradients agree with that one's, except for the rounding of the
+ * state between them. */
 static void halves_make_a_whole(void **state)
 {
     (void)state;
@@ -232,7 +232,7 @@ static void halves_make_a_whole(void **state)
     Window second = two.window;
     two.window.batch.ids = one.x, two.window.batch.targets = one.y;
     second.batch.ids = one.x + half.T * k.B, second.batch.targets = one.y + half.T * k.B;
-    cost(&two); /* leaves the state between the two windows */
+    cost(&two); /* the backend then holds the state between the two windows */
     assert_int_equal(ops->state_get(b, k.B, h[0], c[0], &e), 0);
     assert_int_equal(ops->state_grad_set(b, k.B, NULL, NULL, true, &e), 0);
     assert_int_equal(ops->state_set(b, k.B, h[0], c[0], &e), 0);
@@ -254,7 +254,7 @@ static void halves_make_a_whole(void **state)
                        d = sum[p][i] + reference_grad(b, p)[i] - g;
                 worst = fmax(worst, fabs(d)), largest = fmax(largest, fabs(g));
             }
-        /* Without the gradients from the second window they differ widely. */
+        /* Without the gradients from the second window the sums differ widely. */
         if (told ? !(worst < 1e-6 * largest) : !(worst > 1e-3 * largest))
             fail_msg("told %d: they differ by %.3g, the largest gradient is %.3g", told, worst,
                      largest);
@@ -263,8 +263,8 @@ static void halves_make_a_whole(void **state)
     model_close(&one.model), model_close(&two.model);
 }
 
-/* A wrong gradient must fail this test: a derivative with respect to one weight with an error of a
- * thousandth of the largest does. */
+/* A wrong gradient must fail this test. The derivative with respect to one weight does if it is off
+ * by 1e-3. */
 static void the_check_can_fail(void **state)
 {
     (void)state;
@@ -299,12 +299,12 @@ static void recurrent_path_is_unmasked(void **state)
         double *hidden =
             reference_param(s.model.backend, param_decoder_weight(&s.model.config.shape));
         cost(&s);
-        /* with keep 1e-9 no element of this window is kept: the softmax gets only zeros, and the
-         * loss is that of its bias alone ... */
+        /* With keep 1e-9 no element of this window is kept: the softmax receives only zeros, and
+         * the loss is that of its bias alone. */
         double with = cost(&s);
         hidden[0] += 1;
         assert_true(cost(&s) == with);
-        /* ... and what h carries is visible in the state after the window. */
+        /* Nevertheless, what h carries is visible in the state after the window. */
         float before[16], after[16], c[16];
         Error e;
         s.model.ops->state_get(s.model.backend, 2, before, c, &e);

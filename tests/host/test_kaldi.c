@@ -22,7 +22,7 @@ static void put_text(Bytes *b, const char *text) { put(b, text, strlen(text)); }
 static void put_i32(Bytes *b, int32_t x) { put(b, &x, 4); }
 static void put_f32(Bytes *b, float x) { put(b, &x, 4); }
 
-/* \0B, a token and the sizes of FM and DM. */
+/* Appends the head of a binary matrix: \0B, a token, and the sizes of FM and DM. */
 static void put_head(Bytes *b, const char *token, int32_t rows, int32_t cols)
 {
     put(b, "\0B", 2);
@@ -85,8 +85,8 @@ static void floats_and_doubles(void **state)
     assert_matrix(&b, 0, 0, NULL);
 }
 
-/* Two columns of three rows, with quartiles at 0, 16384, 32768 and 65535 65535ths of 8 above -1,
- * and a column with its own quartiles. */
+/* Reads two columns of three rows: one has quartiles at 0, 16384, 32768 and 65535 65535ths of 8
+ * above -1, the other has quartiles of its own. */
 static void compressed_with_columns(void **state)
 {
     (void)state;
@@ -151,13 +151,13 @@ static void text(void **state)
     b.n = 0;
     put_text(&b, "[ ]\n");
     assert_matrix(&b, 0, 0, NULL);
-    b.n = 0; /* the features' reader refuses it, since it can name the place */
+    b.n = 0; /* infinities are read here; host/data/features.c refuses them */
     put_text(&b, "[ inf -Infinity ]");
     assert_matrix(&b, 1, 2, (const float[]){INFINITY, -INFINITY});
 }
 
-/* Reads every kind of archive that Kaldi's own code wrote, bit for bit as that code reads it
- * (tests/fixtures/kaldi/make.py). */
+/* Reads every kind of archive that Kaldi's own code wrote. The values must be those that Kaldi
+ * reads, bit for bit (tests/fixtures/kaldi/make.py). */
 static void as_kaldi_reads(void **state)
 {
     (void)state;
@@ -200,8 +200,8 @@ static void assert_refused(const void *bytes, size_t n, const char *phrase)
 {
     KaldiMatrix m;
     Error e = {0};
-    /* In a block of exactly its size, so that the address sanitizer detects an access to the first
-     * byte beyond. */
+    /* The block has exactly the size of its content, so that the address sanitizer detects an
+     * access to the first byte beyond. */
     void *exact = malloc(n + !n);
     memcpy(exact, bytes, n);
     assert_int_equal(kaldi_matrix_parse(&m, exact, n, "f, utterance u,", &e), EXIT_BAD_DATA);
@@ -227,7 +227,7 @@ static void matrices_refused(void **state)
                {"[ [ 1 ] ]", "not a number"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].text, strlen(bad[i].text), bad[i].phrase);
-    /* Every binary matrix truncated at every byte. */
+    /* Truncates every binary matrix at every byte. */
     Bytes b[5] = {{.n = 0}};
     static const char data[64];
     put_head(&b[0], "FM ", 2, 2), put(&b[0], data, 16);
@@ -417,7 +417,7 @@ static void file_put(const char *name, const Bytes *b)
 }
 
 /* Reads what kaldi_archive_put writes, through a script whose lines are in another order and name
- * the file in three ways. */
+ * the archive in three ways. */
 static void tables(void **state)
 {
     (void)state;
@@ -506,8 +506,8 @@ static void normalisation(void **state)
     for (int t = 0; t < 5; t++) wanted[t] = (float)((x[2 * t] - mean) / sqrt(variance));
     features_normalise(x, 5, 2);
     for (int t = 0; t < 5; t++) {
-        assert_true(fabsf(x[2 * t] - wanted[t]) <=
-                    0x1p-23f * fabsf(wanted[t])); /* two orders of rounding in double */
+        /* The two sides round in different orders in double. */
+        assert_true(fabsf(x[2 * t] - wanted[t]) <= 0x1p-23f * fabsf(wanted[t]));
         assert_true(x[2 * t + 1] == 0);
     }
     float one[2] = {3, -4};

@@ -1,10 +1,10 @@
-"""Kills `plstm train` with SIGKILL at random moments: the checkpoint is always the complete old one or the complete new one, and the run
-that resumes from it ends like an uninterrupted one (SPEC 7).
+"""Kills `plstm train` with SIGKILL at random moments: the checkpoint must always be the complete old one or the
+complete new one, and the run that resumes from it must end like an uninterrupted one (SPEC 7).
 
-A run that saves after every minibatch is killed at least 50 times, and until at least 25 kills fell between the first byte of the
-temporary file and the rename; such a kill leaves a temporary file that is not empty. A third of the moments are drawn uniformly from the
-whole run. The others come soon after a temporary file was created (detected by inotify), since that is where a bug would do harm. The
-program has no code for this test.
+Runs that save after every minibatch are killed at least 50 times, and until at least 25 kills have fallen between the
+first byte of the temporary file and the rename; such a kill leaves a temporary file that is not empty. A third of the
+moments are drawn uniformly from the whole run. The others come soon after a temporary file was created (detected by
+inotify), since a bug would do harm there. The program has no code for this test.
 """
 import ctypes
 import json
@@ -25,7 +25,8 @@ from safetensors_read import parse  # noqa: E402
 
 KILLS, IN_WINDOW, MOST = 50, 25, 200
 PLSTM = os.environ.get("PLSTM", os.path.join("build", "plstm"))
-# A file has 2 MB, so that writing it takes longer than its inotify event; 8 minibatches in two epochs, with masks and a schedule.
+# The file has 2 MB, so that writing it takes longer than its inotify event. Two epochs, with masks and a schedule, have
+# 8 minibatches.
 MODEL = ["--hidden", "256", "--layers", "1", "--batch", "2", "--seq", "4", "--keep", "0.5", "--epochs", "2", "--hold", "0"]
 STEPS = 8
 SAVE, BEST, LOG, TEMP = "model.safetensors", "best.safetensors", "log.jsonl", "model.safetensors.tmp"
@@ -44,7 +45,7 @@ class Watch:
             raise tap.Skip("inotify: " + os.strerror(ctypes.get_errno()))
 
     def events(self, seconds):
-        """Waits at most `seconds` for an event. Returns the events that have come, as [(kind, name)]."""
+        """Waits at most `seconds` for an event. Returns the events that have arrived, as [(kind, name)]."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return []
         found, raw = [], os.read(self.fd, 65536)
@@ -109,7 +110,8 @@ def weights(content):
 
 
 def reference(base):
-    """Returns the uninterrupted run and its file after each minibatch."""
+    """Returns the folder of the uninterrupted run, and a list: the checkpoint's bytes after each number of
+    minibatches."""
     whole = Place(os.path.join(base, "whole"))
     os.mkdir(whole.folder)
     run(whole.command(base))
@@ -126,9 +128,11 @@ def reference(base):
 
 
 def steps_of(content, after):
-    """Returns the minibatch of the uninterrupted run at which this file was written; the file must equal that state."""
+    """Returns after how many minibatches this file was written; the file must equal the uninterrupted run's at that
+    point."""
     step = int(parse(content)[1]["step"])
-    # At the end of an epoch there are two files: before the valid score, with the carried state, and after. --max-steps gives the latter.
+    # At the end of an epoch a file is saved twice: before valid is scored, with the carried state, and after that.
+    # --max-steps gives the latter.
     assert content == after[step] or (step % (STEPS // 2) == 0 and weights(content) == weights(after[step])), f"step {step}"
     return step
 
@@ -136,7 +140,8 @@ def steps_of(content, after):
 # ---- one kill ----
 
 def save_duration(base, place):
-    """Returns the seconds of a whole run that saves after every minibatch, and of the window of one save."""
+    """Returns how many seconds a whole run takes that saves after every minibatch, and the median time from a temporary
+    file's creation to its rename."""
     watch = Watch(place.folder)
     start = time.monotonic()
     child = subprocess.Popen(place.command(base, "--save-every", "0.00001"), stdout=subprocess.DEVNULL)
@@ -154,7 +159,8 @@ def save_duration(base, place):
 
 
 def kill_once(base, place, draw, aimed, duration, window):
-    """Starts or resumes a run and kills it. Returns whether it was still running."""
+    """Starts or resumes a run and kills it, soon after a save began if `aimed`. Returns whether the run had not ended
+    by itself."""
     watch = Watch(place.folder)
     child = subprocess.Popen(place.command(base, "--save-every", "0.00001"), stdout=subprocess.DEVNULL)
     if aimed:
@@ -173,7 +179,8 @@ def kill_once(base, place, draw, aimed, duration, window):
 
 
 def check_resumes(base, place, whole):
-    """Checks in a copy, with all files that the kill left, that the run continues and ends like the uninterrupted one."""
+    """Checks, in a copy of all files that the kill left, that the run can be resumed and ends like the uninterrupted
+    one."""
     copy = Place(os.path.join(base, "copy"))
     shutil.copytree(place.folder, copy.folder)
     run(copy.command(base))
@@ -206,7 +213,7 @@ def test_kill_at_random_moments():
                 shutil.rmtree(place.folder)
                 os.mkdir(place.folder)
             if os.path.exists(place.path(TEMP)):
-                os.remove(place.path(TEMP))  # so that a temporary file found later is from this run
+                os.remove(place.path(TEMP))  # a temporary file that is found later is then from this run
             old = place.read(SAVE)
             if not kill_once(base, place, draw, kills % 3 > 0, duration, window):
                 fresh = True

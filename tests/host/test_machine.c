@@ -1,5 +1,5 @@
-/* Tests the container's limits from the files of /proc and /sys in the kernel's formats, in the
- * test's own folder, and that signals inherited as ignored stay ignored. */
+/* Tests the limits of containers, which are read from files in the kernel's formats for /proc and
+ * /sys, here in the test's own folder; and that signals inherited as ignored stay ignored. */
 #include "tests/support/program.h"
 
 #include "host/base/machine.h"
@@ -55,7 +55,7 @@ static void version_two(void **state)
     put("/sys/fs/cgroup/user.slice/job/memory.stat",
         "anon 83886080\nfile 20971520\ninactive_file 10485760\nactive_file 5242880\n");
     put("/sys/fs/cgroup/user.slice/job/cpu.max", "150000 100000\n");
-    /* 400 MiB minus 100 in use, of which 15 are reclaimable file pages */
+    /* The limit is 400 MiB; 100 MiB are in use, of which 15 are reclaimable file pages. */
     assert_int_equal(machine_memory_of(folder), 315 * MIB);
     assert_int_equal(machine_quota_of(folder), 2);
     /* A parent group has a lower limit; "max" means no limit. */
@@ -71,8 +71,8 @@ static void version_two(void **state)
     assert_int_equal(machine_memory_of(folder), 0);
 }
 
-/* A container without its own cgroup namespace: the path is the host's, and the mount shows only a
- * part. */
+/* In a container without its own cgroup namespace, the path is the host's, and the mount shows only
+ * a part of the tree. */
 static void version_two_in_a_container(void **state)
 {
     (void)state;
@@ -85,7 +85,7 @@ static void version_two_in_a_container(void **state)
     put("/sys/fs/cgroup/cpu.max", "300000 100000\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);
     assert_int_equal(machine_quota_of(folder), 3);
-    put("/proc/self/cgroup", "0::/\n"); /* with one */
+    put("/proc/self/cgroup", "0::/\n"); /* with its own namespace */
     put("/proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n");
     assert_int_equal(machine_memory_of(folder), 400 * MIB);
     put("/proc/self/cgroup", "0::/../other\n"); /* outside the mounted part */
@@ -104,7 +104,8 @@ static void version_one(void **state)
         "33 32 0:29 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
         "34 32 0:30 / /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n"
         "35 32 0:31 / /sys/fs/cgroup/unified ro - cgroup2 cgroup rw\n");
-    put("/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
+    /* This number means that there is no limit. */
+    put("/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "9223372036854771712\n");
     put("/sys/fs/cgroup/memory/inner/memory.usage_in_bytes", "1\n");
     put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "419430400\n");
     put("/sys/fs/cgroup/memory/memory.usage_in_bytes", "104857600\n");

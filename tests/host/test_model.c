@@ -95,8 +95,8 @@ static void scores_are_those_of_the_protocol(const BackendOps *ops)
     }
     assert_true(fabs(score.nats - sum) < 1e-4 && totals_ppl(&score) == exp(score.nats / (N - 1)));
 
-    /* batched: B = 3 rows of 20, (20-1)/4 = 4 windows of 4; row b starts at (2*b*61 + 3) div 6 = 0,
-     * 20, 41 */
+    /* With B = 3 there are rows of 20 ids and (20-1)/4 = 4 windows of 4; row b starts at (2*b*61 +
+     * 3) div 6 = 0, 20, 41. */
     static const int64_t start[B] = {0, 20, 41};
     Visits w = {0};
     assert_int_equal(score_stream(&m, ids, N, "valid", B, T, visit, &w, &score, &e), 0);

@@ -1,17 +1,17 @@
-/* Tests NumPy's file format, byte by byte: files that are read, written and refused.
- * test_npy_numpy.py compares with numpy itself. */
+/* Tests NumPy's file format, byte by byte: files that are read, written and refused. */
 #include "tests/support/program.h"
 
 #include <math.h>
 
 #include "host/store/npy.h"
 
-/* Writes a file of version 1.0 with that header, without padding, and those bytes. */
 typedef struct Bytes {
     unsigned char at[4096];
     size_t n;
 } Bytes;
 
+/* Makes the content of a file of this version (1.0 or 2.0) with this header, without padding, and
+ * these data. */
 static void make(Bytes *b, int version, const char *header, const void *data, size_t size)
 {
     size_t length = strlen(header), start = version == 1 ? 10 : 12;
@@ -71,7 +71,8 @@ static void what_is_read(void **state)
     assert_true(f.rank == 2 && f.n == 0);
 }
 
-/* Compares every binary16 with the value of its bits. */
+/* Compares eleven binary16 values, among them both zeros, subnormals, bounds and infinities, with
+ * float32 values written by hand. */
 static void halves(void **state)
 {
     (void)state;
@@ -138,7 +139,7 @@ static void what_is_refused(void **state)
         if (!strstr(e.text, bad[i].phrase) || !strstr(e.text, "a.npy"))
             fail_msg("%s: %s", bad[i].header, e.text);
     }
-    /* Every truncation of a valid file, and every other version. */
+    /* Every truncation of a valid file, and every other version, is refused. */
     Bytes b;
     NpyFile f;
     Error e;
@@ -183,7 +184,7 @@ static void what_is_written(void **state)
     assert_int_equal(npy_open(&f, folder, &e), EXIT_BAD_DATA);
     assert_int_equal(npy_write(in_folder("no folder/x.npy"), "x", four, &(int64_t){4}, 1, "", &e),
                      EXIT_BAD_DATA);
-    /* More dimensions. */
+    /* Arrays may have several dimensions. */
     static const int64_t shape[3] = {2, 1, 2};
     if (npy_write(in_folder("cube.npy"), "x", four, shape, 3, "", &e) ||
         npy_open(&f, in_folder("cube.npy"), &e))

@@ -1,5 +1,6 @@
-/* Tests command lines: full names, values by the list of settings, faults in one sentence. The
- * parser is called directly, so that every option and every prefix of it can be tried. */
+/* Tests command lines: options have full names, their values are those of the list of settings, and
+ * a fault is one sentence. The parser is called directly, so that every option and every prefix of
+ * it can be tried. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +30,7 @@ static int parse(CommandLine *line, const Command *command, Error *e, const char
 #define PARSE(line, command, e, ...)                                                               \
     parse(line, command, e, (const char *const[]){__VA_ARGS__, NULL})
 
-/* The same if only the code and the sentence matter. */
+/* Parses words like `parse`, if only the exit code and the sentence matter. */
 static int told(const Command *command, Error *e, const char *const *words)
 {
     CommandLine line;
@@ -52,7 +53,7 @@ static bool is_option(const char *name)
            !strcmp(name, "help");
 }
 
-/* glibc's getopt would accept each of these as the option of which it is a prefix. */
+/* glibc's getopt would accept each of these prefixes as its option. */
 static void every_prefix_is_refused(void **state)
 {
     (void)state;
@@ -97,7 +98,7 @@ static void names_that_are_none(void **state)
     assert_int_equal(TOLD(&train, &e, "--", "--hidden"), EXIT_USAGE);
     assert_says(&e, "'--hidden'");
     assert_int_equal(TOLD(&train, &e, "-"), EXIT_USAGE);
-    /* other programs' */
+    /* Other programs have --usage, and plstm has --version, but `train` has neither. */
     assert_int_equal(TOLD(&train, &e, "--usage"), EXIT_USAGE);
     assert_int_equal(TOLD(&train, &e, "--version"), EXIT_USAGE);
 }
@@ -144,7 +145,7 @@ static void both_spellings(void **state)
     }
 }
 
-/* Every setting prints its valid values, whatever is wrong with the given value. */
+/* Whatever is wrong with a setting's value, the sentence has the setting's valid values. */
 static void every_bad_value_is_told(void **state)
 {
     (void)state;
@@ -241,7 +242,7 @@ static void flags_take_no_value(void **state)
     command_line_free(&line);
 }
 
-/* ---- what holds ---- */
+/* ---- repetitions, presets, operands ---- */
 
 static void a_second_one_is_refused(void **state)
 {
@@ -251,7 +252,7 @@ static void a_second_one_is_refused(void **state)
     assert_says(&e, "--hidden is given twice");
     assert_int_equal(TOLD(&train, &e, "--quiet", "--quiet"), EXIT_USAGE);
     assert_int_equal(TOLD(&train, &e, "--preset=demo", "--preset=demo"), EXIT_USAGE);
-    /* but a list of files may be given in several options */
+    /* Only a list of files may be given in several options. */
     const Option own[] = {{"weights", TAKES_PATHS("files"), "", .at = 0, .needed = true}};
     const Command lists = {.name = "eval", COMMAND_OPTIONS(own, PathList)};
     CommandLine line;
@@ -285,7 +286,8 @@ static void an_option_beats_the_preset(void **state)
     assert_says(&e, "--preset takes small, medium, large or demo");
 }
 
-/* Exactly the settings that a preset names are marked so, since --resume compares them. */
+/* A preset sets exactly the settings that the list marks `of_preset`; --resume relies on the
+ * mark. */
 static void presets_set_what_the_list_says(void **state)
 {
     (void)state;

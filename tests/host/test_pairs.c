@@ -122,9 +122,10 @@ static void types_go_by_count_then_appearance(void **state)
     check_types(&p.vocab[SIDE_TARGET], "<unk> <eos> y x z");
     assert_int_equal(p.n_splits, 3);
     assert_int_equal(p.split[0].rows.n, 3);
-    /* c b a, reversed, then <eos>, then x y, whose ids follow those of the five source types */
+    /* The source c b a is reversed and followed by <eos>; then comes x y, whose ids follow those of
+     * the five source types. */
     check_row(&p.split[0], 0, 6, ROW(2, 3, 4, 1, 8, 7), ROW(-1, -1, -1, 3, 2, 1));
-    /* b a <unk> | <eos> y: the literals are ids 0 and 1 */
+    /* The pair is b a <unk> | <eos> y: the literals <unk> and <eos> have ids 0 and 1. */
     check_row(&p.split[0], 1, 6, ROW(0, 2, 3, 1, 6, 7), ROW(-1, -1, -1, 1, 2, 1));
     assert_int_equal(p.split[0].unknown[0], 0);
     pairs_free(&p);

@@ -117,9 +117,9 @@ static Vocab target_types(void)
     return v;
 }
 
-/* Returns the sum of the probabilities of all sentences that can be made from w by replacing words
- * one after another, each position by every type: the possible words at a position do not depend on
- * the other positions. */
+/* Returns the sum of the probabilities of all sentences that have at each position of w any type
+ * that is possible there: the types possible at one position do not depend on the other
+ * positions. */
 static double sum_around(const char *source, Words w, const Vocab *v, double *entropy)
 {
     static char may[16][8][32];
@@ -151,7 +151,8 @@ static double sum_around(const char *source, Words w, const Vocab *v, double *en
     }
 }
 
-/* Returns the same words with the prepositional phrase at its other position, or nothing. */
+/* Stores in *other the same words with the prepositional phrase at its other position. Returns
+ * whether there is such a phrase. */
 static bool other_order(const Words *w, Words *other)
 {
     static const char *const preposition[] = {"ne", "su", "sot", "kon"};
@@ -161,8 +162,9 @@ static bool other_order(const Words *w, Words *other)
             if (!strcmp(w->word[i], preposition[p])) at = i;
     if (at < 0) return false;
     *other = *w;
-    if (at ==
-        adverb) { /* to after the object: determiner, noun, perhaps a word that is no determiner */
+    /* The phrase (preposition, determiner, noun and perhaps an adjective) moves to after the
+     * object. */
+    if (at == adverb) {
         int length = 3 + (strlen(w->word[at + 3]) == 6 && w->word[at + 3][4] == 'r');
         memmove(other->word[at], w->word[at + length],
                 sizeof *w->word * (size_t)(w->n - 1 - at - length));
@@ -209,8 +211,8 @@ static void probabilities_sum_to_one(void **state)
     free(bytes[0]), free(bytes[1]);
 }
 
-/* Over the 4000 training pairs the mean of the nats is the design's mean entropy, within five
- * standard errors. */
+/* Over the training pairs the mean of the nats is the mean entropy by design, within five standard
+ * errors. */
 static void what_is_drawn_has_these_probabilities(void **state)
 {
     (void)state;
@@ -242,7 +244,8 @@ static void by_hand(void **state)
     text_of(2, bytes);
     at[0] = bytes[0], at[1] = bytes[1];
     const char *source = line_next(&at[0]), *target = line_next(&at[1]);
-    /* Two nouns and a verb, each the first or another word: 2^-1 or 2^-2 twice, 3/4 or 1/4. */
+    /* There are two nouns and a verb, each translated by its first word or another one: 2^-1 or
+     * 2^-2 for a noun, 3/4 or 1/4 for the verb. */
     double p = exp(-parallel_nats(source, target)), least = 0.25 * 0.25 * 0.25;
     double exactly = p / least, times = round(exactly);
     assert_float_equal(exactly, times, 1e-9);

@@ -29,13 +29,13 @@ enum {
     H = 36,
     L = 3,
     V = T + 1,
-    LAST = T /* the word that is predicted at the last step */,
+    LAST = T, /* the word that is predicted at the last step */
     STEP = 5,
     SEED = 42
 };
 #define KEEP 0.8
-/* The part that passes a gate of sigmoid(-50), or reaches a step with another target word: 2e-22 of
- * some hundred paths. */
+/* A bound of what passes a gate of sigmoid(-50) or reaches a step with another target word: 2e-22
+ * of some hundred paths. */
 #define LEAK 1e-18
 
 typedef enum Carrier { THROUGH_C, THROUGH_H } Carrier;
@@ -52,15 +52,15 @@ static void fill_params(Params *p, Carrier carrier)
               *w_hh = p->data + p->offset[param_of_layer(&s, l, PARAM_W_HH)],
               *bias = p->data + p->offset[param_of_layer(&s, l, PARAM_B_IH)];
         for (int64_t u = 0; u < H; u++) {
-            bias[u] = bias[3 * H + u] =
-                50; /* sigmoid(50) is 1 to the last bit of a double but one */
+            /* In double, sigmoid(50) is 1 or the number next to it. */
+            bias[u] = bias[3 * H + u] = 50;
             bias[H + u] = carrier == THROUGH_C ? 50 : -50;
             w_ih[(2 * H + u) * H + u] = 1;
             if (carrier == THROUGH_H) w_hh[(2 * H + u) * H + u] = 1;
         }
     }
-    /* Its probability is about 0, so a step with another target has no gradient, and the gradient
-     * of the last step's logit is -1. */
+    /* LAST has a probability of about 0, so a step with another target has no gradient, and the
+     * gradient of the last step's logit is -1. */
     p->data[p->offset[param_decoder_bias(&s)] + LAST] = -50;
     for (int64_t u = 0; u < H; u++)
         p->data[p->offset[param_decoder_weight(&s)] + LAST * H + u] = -1;
@@ -135,8 +135,8 @@ static void network_close(Network *n)
     params_free(&n->params);
 }
 
-/* Checks the gradients of every word and unit. bound: relative, for a sum of up to T^2/2 paths in
- * the backend's own arithmetic. */
+/* Checks the gradients of every word and unit. `bound` is relative, for a sum of up to T^2/2 paths
+ * in the backend's own arithmetic. */
 static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier carrier,
                             double bound)
 {
@@ -160,7 +160,7 @@ static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier c
             alive[T - 1 - s] += ways > 0;
         }
     }
-    /* The claim is about long paths: most units have one that is not cut, unless each step through
+    /* The claim is about long paths: for most units some path is not cut, unless each step through
      * h cuts some. */
     for (int k = 0; k < T; k++)
         if (sites != SITES_ALL || carrier == THROUGH_C ? alive[k] < H / 4 : k <= 8 && alive[k] == 0)
@@ -168,9 +168,9 @@ static void check_gradients(const BackendOps *ops, DropoutSites sites, Carrier c
     network_close(&n);
 }
 
-/* float32 backends have sums of at most about 300 terms that are exact multiples of each other, and
- * at most L+1+T factors of 1/keep, each rounded once: 28 * 2^-24 and the sum's own rounding are
- * below 1e-5. The reference's gradients are passed as float32. */
+/* A float32 backend sums at most about 300 terms that are exact multiples of each other, with at
+ * most L+1+T factors of 1/keep, each rounded once: 28 * 2^-24 plus the sum's own rounding is below
+ * 1e-5. The reference's gradients are passed as float32. */
 static void check_backend(const BackendOps *ops)
 {
     static const DropoutSites sites[] = {SITES_NONE, SITES_NONRECURRENT, SITES_ALL};

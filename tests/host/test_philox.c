@@ -20,7 +20,7 @@
 static void published_vectors(void **state)
 {
     (void)state;
-    /* kat_vectors of Random123: philox4x32, 10 rounds */
+    /* These are the kat_vectors of Random123 for philox4x32 with 10 rounds. */
     static const struct {
         uint32_t ctr[4], key[2], out[4];
     } known[] = {
@@ -88,9 +88,9 @@ static void keep_one_keeps_all(void **state)
     assert_true(key.scale == 1.0f);
 }
 
-/* Of n bits with probability keep the count is within 5 standard deviations, for each site and step
- * separately, and neighbours in every direction (unit, row, site, step, seed) agree as often as
- * independent bits. */
+/* For each site and step, the number of kept bits is within 5 standard deviations of its mean, and
+ * neighbours in every direction (unit, row, site, step, seed) agree as often as independent
+ * bits. */
 static void kept_share(void **state)
 {
     (void)state;
@@ -147,7 +147,7 @@ static void initial_weights_are_uniform(void **state)
     }
     double variance = 0.05 * 0.05 / 3;
     assert_true(fabs(sum / (double)n) < 5 * sqrt(variance / (double)n));
-    /* the variance of x^2 for uniform x is (4/45) a^4 */
+    /* The variance of x^2 for uniform x is (4/45) a^4. */
     assert_true(fabs(squares / (double)n - variance) <
                 5 * sqrt(4.0 / 45 / (double)n) * 0.05 * 0.05);
     params_free(&p);

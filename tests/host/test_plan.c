@@ -37,9 +37,8 @@ static void a_line_per_variant_and_pass(void **state)
     (void)state;
     int variants = 0;
     while (lstm_footprints[variants]) variants++;
-    Run run = plstm(
-        /* some variants have it, the others use f32 */
-        "plan --device H200 --precision bf16 --json");
+    /* Variants without bf16 are planned in f32. */
+    Run run = plstm("plan --device H200 --precision bf16 --json");
     assert_int_equal(run.code, 0);
     assert_string_equal(run.err, "");
     char *at = run.out;
@@ -110,7 +109,7 @@ static void options_select(void **state)
         if (n / 2 < 7) assert_string_equal(text_of(o, "device"), devices[n / 2]);
         json_decref(o);
     }
-    assert_true(n >= 14); /* and the GPU here */
+    assert_true(n >= 14); /* more if this machine has a GPU */
     run_free(&run);
 }
 
@@ -128,7 +127,7 @@ static void a_refusal_is_a_line_and_a_code(void **state)
     json_decref(o);
     run_free(&run);
     run = plstm("plan --device K20 --preset small --plan blocks=14");
-    assert_int_equal(run.code, 0); /* cublas needs none */
+    assert_int_equal(run.code, 0); /* cublas needs no co-resident blocks */
     assert_contains(run.out,
                     "reg      forward  reg forward with H 200 and B 20 has no plan on K20 with "
                     "blocks=14: it needs 14 co-resident blocks");
@@ -173,7 +172,7 @@ static void tables_are_for_people(void **state)
     assert_contains(run.out, "\ncublas ");
     assert_contains(run.out, "\nreg ");
     assert_contains(run.out, "the control that isolates residency");
-    for (int i = 0; lstm_footprints[i]; i++) { /* GPUs by the footprint's min_sm */
+    for (int i = 0; lstm_footprints[i]; i++) { /* the column of GPUs names the footprint's min_sm */
         char name[32], gpus[32];
         snprintf(name, sizeof name, "\n%s ", lstm_footprints[i]->name);
         snprintf(gpus, sizeof gpus, " sm_%d and up ", lstm_footprints[i]->min_sm);

@@ -20,7 +20,8 @@ def text_of(document):
 
 
 def examples(text):
-    """Returns [(options, lines)] of the code blocks that show a call of `plstm plan` behind a prompt, and the output below it."""
+    """Returns [(options, lines)] of the code blocks that show a call of `plstm plan` after a prompt, with the output
+    below it."""
     found = re.findall(r"^    \$ build/plstm plan\b(.*)\n((?:    (?!\$).*\n)+)", text, re.MULTILINE)
     return [(options.strip(), [line[4:] for line in output.splitlines()]) for options, output in found]
 

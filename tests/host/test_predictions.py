@@ -1,5 +1,5 @@
-"""Checks that profiles/model/predictions.jsonl has the predictions of this program's planner, and that the opening blocks of the kernels have
-those of that file."""
+"""Checks that profiles/model/predictions.jsonl has the predictions of this program's planner, and that the predictions
+in the opening blocks of the kernels are those of that file."""
 import json
 import math
 import os
@@ -19,7 +19,8 @@ FIGURE = re.compile(r"(\d+\.\d\d)(?: us per step)? at H (\d+)")
 
 
 def differences(ours, theirs, where=""):
-    """Returns the paths at which two values differ; numbers may differ in their last digits, whose rounding depends on the compiler."""
+    """Returns the paths at which two JSON values differ. Numbers may differ by 1e-9 of their value, since rounding
+    depends on the compiler."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return [d for key in dict.fromkeys([*ours, *theirs]) for d in differences(ours.get(key), theirs.get(key), f"{where}/{key}")]
     both_floats = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (ours, theirs))
@@ -31,7 +32,7 @@ def key_of(line):
 
 
 def stale(predicted, filed):
-    """Returns one sentence per difference."""
+    """Returns one sentence per line that was added, removed or changed."""
     lines, known = ({key_of(line): line for line in side} for side in (predicted, filed))
     found = [f"{key} is {'new' if key in lines else 'gone'}" for key in lines.keys() ^ known.keys()]
     return found + [f"{key} differs in {', '.join(where)}" for key in lines.keys() & known.keys()
@@ -53,7 +54,8 @@ def test_predictions_are_those_of_this_program():
 
 
 def block_stale(text, filed):
-    """Returns what an opening block predicts otherwise than the lines of its variant and pass do; each shape must have its figure."""
+    """Returns how the predictions of an opening block differ from the lines of its variant and pass, or ''. Every shape
+    must have a figure."""
     found = PREDICTED.search(re.sub(r"\n \* *", " ", text.split("*/")[0]))
     if not found:
         return "it has no prediction"

@@ -41,7 +41,7 @@ static RunInfo run_info(const char *log, const Counters *resumed)
                      .resumed = resumed};
 }
 
-/* report_open prints a header; the tests redirect it and the later output to the folder's file
+/* report_open prints a header. The tests redirect it and all later output to the folder's file
  * out. */
 static int kept_stdout = -1;
 
@@ -210,7 +210,7 @@ static void each_event(void **state)
         "\"tokens\":{\"train\":50,\"valid\":20,\"test\":30},\"unknown\":{\"train\":0,\"valid\":3,"
         "\"test\":0},"
         "\"windows\":5,\"parameters\":123,\"bytes\":4096}");
-    assert_null(strstr(text, "folder")); /* no path */
+    assert_null(strstr(text, "folder")); /* a log has no paths */
     assert_string_equal(
         rest,
         "{\"event\":\"step\",\"step\":0,\"epoch\":1,\"loss\":0.10000000000000001,\"nats\":2.5,"
@@ -229,7 +229,7 @@ static void each_event(void **state)
         "\"after_long\":{\"ppl\":null,\"best_ppl\":null,\"tokens\":0},"
         "\"filler\":{\"ppl\":20.085536923187668,\"best_ppl\":1,\"tokens\":1}}}\n");
     free(text);
-    /* people: every perplexity names its protocol */
+    /* Every perplexity that is printed for people is followed by its protocol. */
     text = file_read(in_folder("out"), NULL);
     assert_contains(text, "valid perplexity 8.000 (zaremba, 19 words), 4.000 as the paper counts");
     assert_contains(text, "test perplexity 8.000 (zaremba, 29 words)");
@@ -239,7 +239,8 @@ static void each_event(void **state)
 
 /* ---- a continued log ---- */
 
-/* Lines of a log, one letter each: r run, s step N, e epoch N, v valid, t test. */
+/* Checks the lines of a log, each written as one letter: r run, s step N, e epoch N, v valid, t
+ * test. */
 static void assert_lines(const char *path, const char *expected)
 {
     char *text = file_read(path, NULL), found[1024] = "";
@@ -260,7 +261,8 @@ static void assert_lines(const char *path, const char *expected)
     free(text);
 }
 
-/* Epoch 1 (steps 0..4) and two steps of epoch 2, then the scores of a run that ended there. */
+/* Writes a log: epoch 1 (steps 0 to 4), two steps of epoch 2, and the scores of a run that ended
+ * there. */
 static void write_log(const char *path)
 {
     Report *r = open_report(path, NULL);
@@ -296,8 +298,8 @@ static void what_a_resumed_log_keeps(void **state)
         {{.step = 7, .epoch = 2, .minibatch = 2}, "r s0 s1 s2 s3 s4 e1 s5 s6 "},
         {{.step = 6, .epoch = 2, .minibatch = 1}, "r s0 s1 s2 s3 s4 e1 s5 "},
         {{.step = 5, .epoch = 2, .minibatch = 0}, "r s0 s1 s2 s3 s4 e1 "},
-        {{.step = 5, .epoch = 1, .minibatch = 5},
-         "r s0 s1 s2 s3 s4 "}, /* saved before the epoch was scored */
+        /* saved before the epoch was scored */
+        {{.step = 5, .epoch = 1, .minibatch = 5}, "r s0 s1 s2 s3 s4 "},
         {{.step = 0, .epoch = 1, .minibatch = 0}, "r "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -308,7 +310,7 @@ static void what_a_resumed_log_keeps(void **state)
         assert_lines(path, cases[i].lines);
         assert_int_equal(files_named("resumed.jsonl"), 1); /* no temporary file remains */
     }
-    /* the kept lines keep their bytes, and the run line is that of the current run */
+    /* The bytes of the kept lines do not change, and the run line is that of the current run. */
     write_log(path);
     char *before = file_read(path, NULL);
     report_close(open_report(path, &cases[0].at));
@@ -368,7 +370,7 @@ static void logs_that_cannot_be_written(void **state)
 
 /* ---- a terminal ---- */
 
-/* Runs plstm on a terminal with that many columns; returns its output, malloc'd. */
+/* Runs plstm on a terminal of `columns` columns; returns its output, malloc'd. */
 static char *on_terminal(int columns, const char *const *words)
 {
     struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
@@ -419,13 +421,13 @@ static void one_line_rewrites_itself(void **state)
     for (const char *p = text; (p = strstr(p, "\repoch ")); p++, rewritten++) {
         const char *stop = strstr(p, "\033[K");
         assert_non_null(stop);
-        assert_true(stop - p <=
-                    COLUMNS); /* the carriage return counts for the column that stays free */
+        /* The carriage return counts as the column that stays free. */
+        assert_true(stop - p <= COLUMNS);
         assert_null(memchr(p, '\n', (size_t)(stop - p)));
     }
     assert_true(rewritten >= 2);
-    assert_true(rewritten <=
-                10 * seconds + 2); /* at most every 0.1 s, and once more at each epoch's start */
+    /* The line is rewritten at most every 0.1 s, and once more at each epoch's start. */
+    assert_true(rewritten <= 10 * seconds + 2);
     assert_contains(text, "\r\033[K    1 "); /* cleared before the table's row */
     free(text);
 

@@ -22,11 +22,11 @@ static const LstmFootprint *variant(const char *name)
     return NULL;
 }
 
-/* Whether a variant is persistent and not in tiles; plans in tiles have fields of another
- * meaning. */
+/* Returns whether a variant is persistent and has no tiles for tensor cores; in the plans of the
+ * others, some fields have another meaning. */
 static bool in_vectors(const LstmFootprint *f) { return f->tile[0] && !f->reads_tiles; }
 
-/* Whether its threads may have no weights in registers. */
+/* Returns whether no tile of a pass keeps weights in registers. */
 static bool leaves_registers(const LstmFootprint *f, int backward)
 {
     for (int i = 0; i < f->tiles[backward]; i++)
@@ -122,7 +122,7 @@ static void plans_come_back_from_their_text(void **state)
 
 /* ---- every plan is legal ---- */
 
-/* Checks the relations between a plan's fields, restated from plan.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from the opening comment of plan.h. */
 static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
                          const DeviceFacts *d)
 {
@@ -153,7 +153,7 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     }
     assert_int_equal(p->shared_bytes, plan_shared_bytes(p));
     assert_int_equal(p->scratch_bytes, plan_scratch_bytes(p));
-    /* The limits of the device. */
+    /* The plan keeps within the device's limits. */
     assert_true(p->replicas * p->blocks <= d->sms && p->replicas * p->blocks <= 256);
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
@@ -162,8 +162,8 @@ static void assert_whole(const LstmPlan *p, const LstmShape *shape, const LstmFo
     assert_true(p->threads <= 1024 && tile->registers <= 255);
 }
 
-/* Counts how often each product of the step is computed, with threads numbered as in the kernels,
- * for small shapes. */
+/* Counts how often each product of a step is computed, which must be once, with threads numbered as
+ * in the kernels. For small shapes. */
 static void assert_covers(const LstmPlan *p, const LstmShape *shape)
 {
     static uint8_t made[24][72][72]; /* [row][unit of h_t or dgates][k] */
@@ -205,7 +205,8 @@ static void assert_covers(const LstmPlan *p, const LstmShape *shape)
                              made[row][unit][k]);
 }
 
-/* Returns 1 if there is a plan, which it checks, and 0 if there is a sentence. */
+/* Plans with an override. Returns 1 if there is a plan, after checking it, and 0 if the shape is
+ * refused, after checking the sentence. */
 static int checked(const DeviceFacts *d, const CostConstants *c, const LstmFootprint *f,
                    int backward, int64_t H, int64_t B, const char *force)
 {
@@ -254,8 +255,8 @@ static void every_plan_is_whole(void **state)
     assert_true(cases >= 3 * 3 * 64 && plans > cases * 9 / 10);
 }
 
-/* A variant that needs no registers runs any batch, and any layer that fits the memory of a GPU
- * newer than Kepler; on a K20, 3000 units. */
+/* A variant without weights in registers runs any batch, and any layer that fits the memory of a
+ * GPU newer than Kepler; a K20 runs 3000 units, a K40 3400. */
 static void l2_and_smem_take_any_shape(void **state)
 {
     (void)state;
@@ -313,7 +314,7 @@ static void overrides_give_whole_plans_too(void **state)
 
 /* ---- plans in tiles ---- */
 
-/* Checks the relations between a plan's fields, restated from mma.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from the opening comment of mma.h. */
 static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const LstmFootprint *f,
                              const DeviceFacts *d)
 {
@@ -344,7 +345,7 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
     assert_true(p->chunk == 0 && p->chunks == 0 && p->rounds == 1);
     assert_int_equal(p->shared_bytes, mma_shared_bytes(p));
     assert_int_equal(p->scratch_bytes, mma_scratch_bytes(p));
-    /* The limits of the device. */
+    /* The plan keeps within the device's limits. */
     int64_t clusters = p->cluster == 1 ? d->sms : p->cluster == 2 ? d->sms / 2 : d->sms * 30 / 132;
     assert_true(p->replicas * p->blocks / p->cluster <= clusters && p->replicas * p->blocks <= 256);
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
@@ -352,8 +353,8 @@ static void assert_mma_whole(const LstmPlan *p, const LstmShape *shape, const Ls
     assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm);
 }
 
-/* Counts how often each A tile is multiplied for a batch row, with warps numbered as in the
- * kernels, for small shapes. */
+/* Counts how often each A tile is multiplied for a batch row, which must be once, with warps
+ * numbered as in the kernels. For small shapes. */
 static void assert_mma_covers(const LstmPlan *p, const LstmShape *shape)
 {
     static uint8_t made[24][80][80]; /* [row][m tile][contraction tile] */
@@ -450,8 +451,8 @@ static void mma_plans_are_whole(void **state)
             tile_plans_are_whole(lstm_footprints[i]);
 }
 
-/* The plans that the project promises on an H200: the weights on the chip, and the number of
- * replicas. */
+/* Checks the plans that the project promises on an H200: they keep the weights on the chip and have
+ * the stated number of replicas. */
 static void an_h200_holds_each_model_on_tensor_cores(void **state)
 {
     (void)state;
@@ -494,7 +495,7 @@ static void tensor_cores_begin_with_sm_80(void **state)
             snprintf(phrase, sizeof phrase, "need sm_%d", f->min_sm);
             assert_int_equal(lstm_plan(d, &shape, f, 0, NULL, &c, &p, &e), EXIT_NO_DEVICE);
             if (!strstr(e.text, phrase)) fail_msg("'%s' is not in '%s'", phrase, e.text);
-            /* Neither precision nor size nor override is the reason. */
+            /* The reason is not the precision, the size or the override. */
             shape.precision = PRECISION_F32;
             PlanOverride force = {.blocks = 4};
             assert_int_equal(lstm_plan(d, &shape, f, 1, &force, &c, &p, &e), EXIT_NO_DEVICE);
@@ -542,7 +543,7 @@ static void overrides_force_every_path(void **state)
     p = planned("H200", "reg", 0, 64, 20, "replicas=1,batch=4,groups=2");
     assert_true(p.passes == 3 && p.groups == 2);
     p = planned("H200", "reg", 0, 64, 20, "replicas=6,groups=1,batch=4");
-    /* six replicas of four rows would leave one empty */
+    /* Six replicas of four rows would leave one without rows. */
     assert_true(p.replicas == 5 && p.rows == 4);
     p = planned("H200", "reg", 1, 64, 20, "blocks=4,threads=32,slices=4,groups=1");
     assert_true(p.rounds == 2 && p.slices == 4 && p.quads == 8);
@@ -561,8 +562,8 @@ static void overrides_force_every_path(void **state)
     assert_true(p.depth == 2 && p.slices == 4);
 }
 
-/* The bytes of partial sums are those that the kernel moves: of every slice, written and read, or,
- * where warps add up their own slices, of every warp. */
+/* The bytes of partial sums are those that the kernel moves, each written and read: the sums of
+ * every slice, or, where warps add up their own slices, those of every warp. */
 static void sums_are_those_of_the_kernel(void **state)
 {
     (void)state;
@@ -578,7 +579,7 @@ static void sums_are_those_of_the_kernel(void **state)
         assert_true(plan_bytes(d, &shape, &p).summed == 2 * 16 * items * sums);
         assert_true((plan_bytes(d, &shape, &p).summed == 3200000) == (d->major < 7));
     }
-    /* A plan whose warps do not add up, on a device where others do. */
+    /* In this plan the warps do not add up their slices, although the device's kernels can. */
     p = planned("H200", "reg", 0, 200, 20, "replicas=1,batch=4,groups=2");
     assert_int_equal(plan_warp_sums(&p), 0);
     assert_true(plan_bytes(device_profile("H200"), &shape, &p).summed ==
@@ -592,7 +593,7 @@ static void a_k20_holds_the_small_model_in_registers(void **state)
     (void)state;
     LstmShape shape = {20, 20, 200, PRECISION_F32};
     for (int backward = 0; backward < 2; backward++) {
-        /* The planner's own plan, and one on all thirteen SMs. */
+        /* Checks the planner's own plan and one on all thirteen SMs. */
         const char *const forces[] = {"", backward ? "replicas=1,blocks=13,tile=3"
                                                    : "replicas=1,blocks=13"};
         for (int i = 0; i < 2; i++) {
@@ -641,8 +642,8 @@ static void assert_refused(const char *device, const char *name, int backward, i
 static void the_first_that_does_not_fit_is_a_sentence(void **state)
 {
     (void)state;
-    /* One layout whose shared memory without weights is known: that size fits, and one byte less
-     * does not. */
+    /* The shared memory of this layout without weights is known: exactly that size fits, and one
+     * byte less does not. */
     static const char fixed[] = "tile=1,replicas=1,blocks=4,slices=2,groups=1";
     for (int backward = 0; backward < 2; backward++) {
         char force[128], phrase[128];
@@ -657,7 +658,8 @@ static void the_first_that_does_not_fit_is_a_sentence(void **state)
         assert_refused("H200", "smem", backward, 64, 20, force, phrase);
         assert_refused("H200", "smem", backward, 64, 20, force, "bytes of shared memory per block");
     }
-    /* A batch whose state fits no block runs in ranges of rows, unless replicas were requested. */
+    /* A batch whose state fits no block is divided into ranges of rows, unless the override names a
+     * number of replicas. */
     LstmPlan ranged = planned("K20", "l2", 0, 650, 4000, "");
     assert_true(plan_ranges(&ranged, 4000) > 1);
     assert_refused("K20", "l2", 0, 650, 4000, "replicas=1", "bytes of shared memory per block");
@@ -738,8 +740,8 @@ static CostConstants constants_read(const char *device, const char *text)
     return c;
 }
 
-/* What is excluded for a pass leaves the other pass alone; a variant without its clusters is still a
- * candidate. */
+/* An exclusion for one pass does not affect the other; a variant excluded only with clusters is
+ * still a candidate without them. */
 static void the_choice_excludes(void **state)
 {
     (void)state;
@@ -765,13 +767,13 @@ static void the_choice_excludes(void **state)
     plan_text(&all.pass[0].plan, text[1], PLAN_TEXT);
     assert_string_equal(text[0], text[1]);
     assert_non_null(strstr(some.reason, "mma backward without clusters"));
-    plan_choose(d, &shape, &force, &c, &without, &some); /* no plan of mma is left */
+    plan_choose(d, &shape, &force, &c, &without, &some); /* mma has no plan left */
     assert_int_not_equal(some.pass[1].variant, mma);
     without.variant[1] = UINT32_C(1) << mma;
     plan_choose(d, &shape, NULL, &c, &without, &some);
     assert_int_not_equal(some.pass[1].variant, mma);
     assert_int_equal(some.pass[0].variant, all.pass[0].variant);
-    /* Where a replica is one cluster, its forced blocks are clusters, too. */
+    /* In a variant whose replicas are clusters, forcing blocks forces clusters. */
     int cluster = plan_kernel_find("cluster", 7);
     PlanOverride blocks = {.blocks = 4};
     assert_true(plan_forces_clusters(&blocks, lstm_footprints[cluster]));
@@ -799,7 +801,8 @@ static void constants_change_the_choice(void **state)
     const LstmFootprint *chosen = lstm_footprints[choice.pass[0].variant];
     char said[64];
     snprintf(said, sizeof said, "%s forward", chosen->name);
-    assert_true(chosen->tile[0] && choice.pass[0].plan.resident > 0); /* weights stay on the chip */
+    /* The weights stay on the chip. */
+    assert_true(chosen->tile[0] && choice.pass[0].plan.resident > 0);
     assert_non_null(strstr(choice.reason, said));
     assert_non_null(strstr(choice.reason, "(model)"));
     /* If launches cost nothing, no variant needs to be persistent. */
@@ -819,7 +822,7 @@ static void constants_change_the_choice(void **state)
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &usual, &before, &e), 0);
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
     assert_true(after.replicas > before.replicas);
-    /* An infinitely expensive barrier changes no layout, but every time. */
+    /* With a hop of 1 ms, the predicted step is longer than that. */
     c = usual;
     c.hop = 1000;
     assert_int_equal(lstm_plan(d, &shape, variant("reg"), 0, NULL, &c, &after, &e), 0);
@@ -835,8 +838,8 @@ static void measured_constants_beat_the_literature(void **state)
         "\"graph_node_gap\": {\"value\": 1.5, \"unit\": \"us\"},"
         "\"copy\": {\"value\": 4e12, \"unit\": \"B/s\"},"
         "\"fma_f32\": {\"value\": 5.35265e13, \"unit\": \"FLOP/s\"},"
-        "\"sync\": {\"value\": 30, \"unit\": \"clk\"}," /* the model's own name and unit */
-        "\"cell\": {\"value\": 5, \"unit\": \"us\"},"   /* its name in another unit */
+        "\"sync\": {\"value\": 30, \"unit\": \"clk\"}," /* used: the model's name and unit */
+        "\"cell\": {\"value\": 5, \"unit\": \"us\"},"   /* not used: another unit */
         "\"mma_rate\": {\"value\": 1024, \"unit\": \"1/clk/SM\"},"
         "\"mma_latency\": {\"value\": 33, \"unit\": \"clk\"},"
         "\"dsmem_rate\": {\"value\": 20, \"unit\": \"B/clk/SM\"},"
@@ -848,7 +851,7 @@ static void measured_constants_beat_the_literature(void **state)
                 h200.cluster_sync == 0.3);
     assert_true(h200.measured == 9 && h200.sync == 30 && h200.cell == constants_of("H200").cell);
     assert_true(h200.hop == 0.5 && h200.launch == 1.5 && h200.dram_rate == 4e12);
-    assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* of 66.9 TFLOP/s */
+    assert_true(h200.fma_share > 0.799 && h200.fma_share < 0.801); /* share of 66.9 TFLOP/s */
     assert_true(h100.measured == 0 && h100.hop == usual.hop);
     /* A device without a profile uses the constants of the newest profile that is not newer than
      * itself. */

@@ -15,8 +15,8 @@
 #include "host/plan/residency_kinds.h"
 #include "kernels/cluster.h"
 
-/* The variant whose plans are made: the one with promised plans, or in turn each one that
- * synchronises within one cluster. */
+/* The variant whose plans are made: the one for which the project promises plans, or, in turn, each
+ * one that synchronises within one cluster. */
 static const LstmFootprint *planned_for;
 
 static void of_the_promises(void)
@@ -26,7 +26,8 @@ static void of_the_promises(void)
     assert_non_null(planned_for);
 }
 
-/* Whether the i-th footprint is such a variant. */
+/* Makes the i-th footprint the planned variant and returns whether it synchronises within one
+ * cluster. */
 static bool in_one_cluster(int i)
 {
     planned_for = lstm_footprints[i];
@@ -62,7 +63,7 @@ static LstmPlan planned(LstmPrecision precision, int backward, int64_t H, int64_
 
 /* ---- every plan is legal ---- */
 
-/* Checks the relations between a plan's fields, restated from cluster.h's opening comment. */
+/* Checks the relations between a plan's fields, restated from the opening comment of cluster.h. */
 static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFacts *d)
 {
     const LstmTile *tile = &planned_for->tile[p->backward][p->tile];
@@ -84,14 +85,14 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
     assert_true(p->streamed == 0 && p->chunk == 0 && p->chunks == 0 && p->rounds == 1 &&
                 p->scratch_bytes == 0);
     assert_int_equal(p->shared_bytes, cluster_shared_bytes(p));
-    /* The limits of the device. */
+    /* The plan keeps within the device's limits. */
     assert_true(p->replicas <= device_clusters(d, p->cluster));
     assert_true(p->shared_bytes <= d->shared_per_block_most &&
                 p->shared_bytes + d->shared_reserved <= d->shared_per_sm);
     assert_true((tile->registers + 7) / 8 * 8 * p->threads <= d->registers_per_sm &&
                 tile->registers <= 255);
-    /* The bytes of an exchange fit an mbarrier's count and are those that all blocks send to
-     * one. */
+    /* The planned bytes of an exchange fit the count of an mbarrier and are what all blocks
+     * together send to one block. */
     for (int32_t rows = 1; rows <= p->rows; rows++)
         for (int32_t to = 0; to < p->blocks; to++) {
             int64_t sent = 0, units = to + 1 < p->blocks ? p->units : H - (int64_t)p->units * to;
@@ -107,7 +108,8 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
         }
 }
 
-/* Counts how often each product of the step is computed, with warps numbered as in the kernels. */
+/* Counts how often each product of a step is computed, which must be once, with warps numbered as
+ * in the kernels. */
 static void assert_covers(const LstmPlan *p, int H)
 {
     static uint8_t times[72][72]; /* [unit of h_t or dgates][k] */
@@ -191,9 +193,8 @@ static void overrides_force_clusters(void **state)
     LstmPlan p = planned(PRECISION_BF16, 0, 64, 20, "cluster=4,replicas=3");
     assert_true(p.cluster == 4 && p.units == 16 && p.slices == 1 && p.replicas == 3 && p.rows == 7);
     p = planned(PRECISION_TF32, 1, 23, 3, "blocks=4");
-    assert_true(p.units == 8 &&
-                p.blocks ==
-                    3); /* units are multiples of 4: four blocks of eight would leave one empty */
+    /* Units are multiples of 4, so four blocks of eight units would leave one block empty. */
+    assert_true(p.units == 8 && p.blocks == 3);
     p = planned(PRECISION_BF16, 0, 7, 1, "cluster=9");
     assert_true(p.cluster == 2 && p.units == 4);
     p = planned(PRECISION_BF16, 0, 64, 64, "replicas=2,batch=8");
@@ -259,7 +260,7 @@ static void a_pause_is_no_fault(void **state)
     assert_int_equal(cluster_polls(CLUSTER_POLL_NS), 2);
     assert_int_equal(cluster_polls(1000 * CLUSTER_POLL_NS), 1001);
     assert_int_equal(cluster_polls(UINT32_MAX), cluster_polls(CLUSTER_PAUSE));
-    /* of the 2^22 polls that a training allows */
+    /* This is far below the 2^22 polls that a training run allows. */
     assert_true(cluster_polls(UINT32_MAX) < 1u << 12);
 }
 
@@ -308,7 +309,7 @@ static void what_does_not_fit_is_a_sentence(void **state)
     assert_refused("H200", PRECISION_TF32, 1, 650, 20, "", " per block");
 }
 
-/* One byte of shared memory decides. */
+/* A plan that fits exactly is refused with one byte less of shared memory. */
 static void the_first_that_does_not_fit(void **state)
 {
     (void)state;

@@ -40,7 +40,7 @@ static int folder_remove(void **state)
     return system(command);
 }
 
-/* Returns the path of a file in the folder; valid until the sixteenth call after. */
+/* Returns the path of a file in the folder; the text is valid until the sixteenth call after. */
 static const char *in_folder(const char *name)
 {
     static char path[16][512];
@@ -58,7 +58,7 @@ static void put_file(const char *path, const void *bytes, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-/* malloc'd content. */
+/* Returns a file's content, malloc'd, and its size in bytes in *n. */
 static char *get_file(const char *path, size_t *n)
 {
     FILE *f = fopen(path, "rb");
@@ -75,15 +75,16 @@ static bool exists(const char *path)
     return !lstat(path, &st);
 }
 
-/* Checks that the sentence is one line with the wanted text. */
+/* Checks that the sentence is one line and contains the wanted text. */
 static void check_sentence(const Error *e, const char *wanted)
 {
     if (!strstr(e->text, wanted)) fail_msg("expected '%s' in '%s'", wanted, e->text);
     assert_null(strchr(e->text, '\n'));
 }
 
-/* Returns a file with this header (with its length) and n_data bytes 0, 1, 2 ...; 8-byte aligned
- * and exactly as long as its content, so that the sanitizer detects a read beyond. */
+/* Returns the content of a file with this header, the header's length before it, and n_data bytes
+ * 0, 1, 2 ... after it, malloc'd. The block is 8-byte aligned and exactly as long as its content,
+ * so that the sanitizer detects a read beyond. */
 static char *make_bytes(const char *header, size_t header_bytes, size_t n_data, size_t *n)
 {
     *n = 8 + header_bytes + n_data;
@@ -186,7 +187,7 @@ static void test_same_bytes(void **state)
     char *one = get_file(in_folder("one"), &n), *two = get_file(in_folder("two"), &m);
     assert_int_equal(n, m);
     assert_memory_equal(one, two, n);
-    /* The exact bytes, so that a change of the format is noticed. */
+    /* The exact bytes are compared, so that a change of the format is noticed. */
     static const char header[] =
         "{\"__metadata__\":{\"format\":\"pt\",\"key \\\\ \\u0001\":\"value\\twith \x7f and "
         "\xe2\x82\xac\",\"\":\"\"},"
@@ -207,8 +208,8 @@ static void test_same_bytes(void **state)
     free(two);
 }
 
-/* Files of other writers: any order, no metadata, spaces and newlines, unknown keys, data at any
- * offset. */
+/* Reads files as other writers make them: tensors in any order, no metadata, spaces and newlines,
+ * unknown keys, data at any offset. */
 static void test_foreign_files(void **state)
 {
     (void)state;
@@ -447,9 +448,10 @@ static void test_malformed_lengths(void **state)
                   "not a safetensors file: its header would have 9223372036854775810");
     check_refused("\377\377\377\377\377\377\377\377{}", 10, "18446744073709551615");
     check_refused("\1\341\365\5\0\0\0\0{}", 10, "100000001 bytes (100000000 at most)");
-    check_refused("\0\341\365\5\0\0\0\0{}", 10,
-                  "cut short"); /* 100000000 itself is within the limit */
-    check_refused("\4\0\0\0\0\0\0\0{}\0\0", 12, "not valid JSON"); /* only white space may pad */
+    /* 100000000 itself is within the limit. */
+    check_refused("\0\341\365\5\0\0\0\0{}", 10, "cut short");
+    /* Only white space may follow the object. */
+    check_refused("\4\0\0\0\0\0\0\0{}\0\0", 12, "not valid JSON");
     check_refused("The quick brown fox.\n", 21, "not a safetensors file");
 }
 
@@ -471,7 +473,7 @@ static void test_truncated(void **state)
     free(bytes);
 }
 
-/* A header nested deeper than any parser's stack, and one of very many keys. */
+/* Tests a header nested more deeply than any parser's stack allows, and one of very many keys. */
 static void test_hostile_sizes(void **state)
 {
     (void)state;
@@ -516,8 +518,8 @@ static void test_not_files(void **state)
     assert_int_equal(st_open(&f, in_folder("absent"), &e), EXIT_BAD_DATA);
     check_sentence(&e, "No such file");
     assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
-    assert_int_equal(st_open(&f, in_folder("pipe"), &e),
-                     EXIT_BAD_DATA); /* and does not wait for a writer */
+    /* st_open does not wait for a writer. */
+    assert_int_equal(st_open(&f, in_folder("pipe"), &e), EXIT_BAD_DATA);
     check_sentence(&e, "not a regular file");
     assert_int_equal(st_open(&f, "/dev/zero", &e), EXIT_BAD_DATA);
     check_sentence(&e, "not a regular file");
@@ -631,7 +633,7 @@ static void test_unwritable(void **state)
     check_sentence(&e, "not a regular file");
 }
 
-/* Root may write everywhere, so the check then runs as another user. */
+/* Root may write everywhere, so under root the check runs as another user. */
 static void test_read_only(void **state)
 {
     (void)state;

@@ -49,7 +49,8 @@ def plstm(*arguments, status=0):
 
 
 def train(folder, name, *options, status=0):
-    """Trains from a data folder and saves to `name` in it. Returns the path, or for another expected status the output."""
+    """Trains from a data folder and saves to `name` in it. Returns the path or, if another exit code than 0 is
+    expected, standard error."""
     path = os.path.join(folder, name)
     said = plstm("train", "--quiet", "--data", folder, "--hidden", H, "--layers", L, "--batch", B, "--seq", T, "--keep", "0.5",
                  "--eval", "none", "--threads", 1, "--save", path, *options, status=status)
@@ -69,7 +70,7 @@ def expected_shapes(V):
 
 
 def corpus(folder):
-    """Returns the vocabulary and ids by the rules of SPEC 4, with separate code."""
+    """Returns the vocabulary and the ids by the rules of SPEC 4, computed without plstm."""
     types, ids = [], []
     for split in ("train", "valid", "test"):
         with open(os.path.join(folder, split + ".txt"), "rb") as f:
@@ -114,7 +115,7 @@ def test_a_checkpoint_read_by_another_reader():
 
 
 def test_weights_of_another_writer():
-    """--init-weights reads tensors in any order, misaligned and without metadata; the weights are the same."""
+    """--init-weights reads the same weights if the tensors are in another order, misaligned, or without metadata."""
     with tempfile.TemporaryDirectory() as folder:
         data_folder(folder)
         V, draw = len(corpus(folder)[0]), random.Random(1)
@@ -167,7 +168,8 @@ def test_ours_reads_the_official_package():
 
 
 def test_three_readers_agree_on_damaged_files():
-    """A valid header is changed at random: `plstm info` and the other readers accept and refuse the same files."""
+    """`plstm info` and the other readers accept and refuse the same files, whose header is a valid one that was changed
+    at random."""
     try:
         package = official()
     except tap.Skip:
@@ -191,7 +193,8 @@ def test_three_readers_agree_on_damaged_files():
             assert ours.returncode in (0, 3), (ours.returncode, content)
             assert ours.returncode == 0 or ours.stderr.startswith(b"plstm: " + path.encode()), ours.stderr
             verdicts = {ours.returncode == 0, accepts(parse, content)}
-            # The format requires a brace first, the official reader does not; it refuses -0, which JSON allows for 0.
+            # The format requires a brace first, but the official reader does not; and that reader refuses -0, which
+            # JSON allows for 0.
             if package and changed[:1] == b"{" and b"-0" not in changed:
                 verdicts.add(accepts(package.deserialize, content))
             assert len(verdicts) == 1, (content, ours.stderr)
@@ -205,7 +208,7 @@ def accepts(reader, content):
     try:
         reader(content)
         return True
-    except Exception:  # pylint: disable=broad-except  (the official one has an exception type of its own)
+    except Exception:  # pylint: disable=broad-except  (the official reader has an exception type of its own)
         return False
 
 

@@ -18,12 +18,13 @@ static void greedy_takes_the_likeliest(void **state)
 {
     (void)state;
     const float logits[V] = {-3, 2, 7, 7, 1};
-    for (uint32_t word = 0; word < 0xf0000000u; word += 0x0fffffffu) /* the first of equal logits */
+    /* Of equal logits, the first is taken. */
+    for (uint32_t word = 0; word < 0xf0000000u; word += 0x0fffffffu)
         assert_int_equal(sample_draw(logits, V, 0, 0, word, scratch), 2);
 }
 
-/* The cumulative probabilities are in the order of ids: with logits log(1..5), id k ends at (1 + ..
- * + k+1)/15. */
+/* The cumulative probabilities are in the order of ids: with logits log(1) to log(5), the share of
+ * id k ends at (1 + .. + k+1)/15. */
 static void words_cut_the_line_in_order(void **state)
 {
     (void)state;
@@ -48,7 +49,7 @@ static void only_the_k_likeliest(void **state)
     for (int64_t k = 1; k < V + 3; k++)
         for (int n = 0; n < 2000; n++)
             seen[sample_draw(logits, V, 1, k, sample_word(9, n), scratch)][k] = true;
-    const int order[V] = {1, 3, 2, 4, 0}; /* ties by id */
+    const int order[V] = {1, 3, 2, 4, 0}; /* equal logits are ordered by id */
     for (int64_t k = 1; k < V + 3; k++)
         for (int i = 0; i < V; i++) assert_int_equal(seen[order[i]][k], i < k);
 }
@@ -90,8 +91,8 @@ static void extremes(void **state)
         }
 }
 
-/* Words depend only on the seed; four come from one block, in a subsequence that neither masks nor
- * weights use. */
+/* The drawn words depend only on the seed; four come from one Philox block, in a subsequence that
+ * neither masks nor weights use. */
 static void words_are_philox(void **state)
 {
     (void)state;
@@ -144,13 +145,13 @@ static void a_text_learnt_by_heart(void **state)
     assert_string_equal(run.out, "the cat saw a dog\nit\n");
     run_free(&run);
 
-    /* a prompt of several words, one of them a newline and one unknown */
+    /* The prompt has several words, one of them a newline and one unknown, which is read as <unk>;
+     * then the text continues with `away` and <eos>. */
     char *words[] = {"sample", "--weights", (char *)path,       "--temperature=0", "--words",
                      "2",      "--prompt",  "a dog\nit barked", "--threads=1",     NULL};
     run = program_finish(program_start(words, 0));
     assert_int_equal(run.code, 0);
-    assert_string_equal(run.out,
-                        "a dog\nit <unk> away\n"); /* read as <unk>; then `away` and <eos> */
+    assert_string_equal(run.out, "a dog\nit <unk> away\n");
     assert_contains(run.err, "'barked'");
     assert_contains(run.err, "<unk>");
     run_free(&run);
@@ -174,8 +175,8 @@ static void the_seed_is_the_text(void **state)
     assert_int_equal(a.code, 0);
     assert_string_equal(a.out, b.out);
     assert_true(strcmp(a.out, c.out) != 0);
-    assert_memory_equal(a.out, d.out,
-                        strlen(d.out) - 1); /* a shorter text is the beginning of a longer one */
+    /* A shorter text is the beginning of a longer one. */
+    assert_memory_equal(a.out, d.out, strlen(d.out) - 1);
     run_free(&a), run_free(&b), run_free(&c), run_free(&d);
     Run one = plstm(
         "sample --weights %s --seed 3 --words 20 --top-k 1 --temperature 3 --prompt the", path);

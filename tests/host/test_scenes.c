@@ -1,6 +1,6 @@
 /* Tests the built-in scenes: the annotator's probabilities sum to one and are those of the drawn
  * captions, pictures and features are the same on every machine, and the written folder has the
- * built-in data. */
+ * same data as the built-in corpus. */
 #include "tests/support/program.h"
 
 #include <math.h>
@@ -10,7 +10,7 @@
 #include "host/data/scenes.h"
 #include "host/store/image_features.h"
 
-/* ---- every sentence that the annotator may say, from the words of scenes.h anew ---- */
+/* ---- the annotator's sentences, made from a second copy of the words of scenes.h ---- */
 
 static const char *const colour[4][2] = {
     {"red", "crimson"}, {"green", "emerald"}, {"blue", "azure"}, {"yellow", "golden"}};
@@ -29,7 +29,7 @@ static void object_phrase(char *out, const SceneObject *o, int i)
 }
 
 /* Returns the sum of exp(-scene_nats) over the sentences that begin with two objects and may name
- * the ground. Each is counted once, for which the words of the two objects must differ. */
+ * the ground. Each sentence is counted once if the two objects have different words. */
 static double total_of_two(const Scene *s, const int (*pair)[2], int pairs)
 {
     static const char *const intro[] = {"", "there is ", "we see "}, *const relation[] = {
@@ -61,9 +61,10 @@ static void probabilities_add_up_to_one(void **state)
                .object = {{.shape = 0, .colour = 2, .large = true, .column = 0, .row = 0},
                           {.shape = 2, .colour = 3, .column = 1, .row = 1}}};
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
-    s.object[1].row = 0; /* related only by column */
+    s.object[1].row = 0; /* the objects are now related only by column */
     assert_float_equal(total_of_two(&s, both, 2), 1, 1e-9);
-    s.object[1] = s.object[0], s.object[1].row = 1; /* equal: each sentence may have either order */
+    /* Of two equal objects, either may be the one that a sentence names first. */
+    s.object[1] = s.object[0], s.object[1].row = 1;
     assert_float_equal(total_of_two(&s, one, 1), 1, 1e-9);
 }
 
@@ -72,8 +73,8 @@ static void known_probabilities(void **state)
     (void)state;
     Scene s = {.object = {{.shape = 0, .colour = 0, .large = true, .column = 0, .row = 0},
                           {.shape = 1, .colour = 2, .column = 1, .row = 1}}};
-    /* nothing first, order, a, no size, red, circle, by column, left of, a, no size, blue, square,
-     * no ground */
+    /* The factors are: no introduction, the order; `a`, no size, `red`, `ring`; the column, `left
+     * of`; `a`, no size, `blue`, `square`; no ground. */
     double object = 0.75 * 0.5 * 0.75 * 0.5;
     assert_float_equal(exp(-scene_nats(&s, "a red ring left of a blue square")),
                        0.5 * 0.5 * object * 0.5 * 0.75 * object * 0.75, 1e-15);

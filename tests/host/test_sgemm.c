@@ -2,8 +2,8 @@
  * and with rows longer than their content.
  *
  * Bound  Each of the k products and each of the k additions rounds by at most u = 2^-24 of the sum
- * of magnitudes so far, in
- *        any order: 2 * k * u of the sum of |a * b|. */
+ *        of magnitudes so far. So, in any order of addition, the error is at most 2 * k * u of the
+ *        sum of |a * b|. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

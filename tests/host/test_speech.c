@@ -1,6 +1,6 @@
-/* Tests the built-in utterances: they are the same on every machine and as speech.h defines them,
- * and their posterior is right: it is compared with sums over every path and with the labels' own
- * frequencies, and is better than any posterior of a single frame. */
+/* Tests the built-in utterances. They are the same on every machine and as speech.h defines them.
+ * Their posterior is compared with sums over every path and with the labels' own frequencies, and
+ * is better than any posterior of a single frame. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,7 +30,7 @@ static int set_up(void **state)
 }
 
 /* Features are multiples of 1/64 and only by accident on a rounding boundary, so a sine that
- * differs in its last bit changes none. */
+ * differs in its last bit changes no feature. */
 static void known_bits(void **state)
 {
     (void)state;
@@ -54,8 +54,8 @@ static void known_bits(void **state)
     assert_true(memcmp(x, y, sizeof *x * 60) != 0); /* splits differ */
 }
 
-/* A label repeats, or continues to the next state of its phone, or another phone or silence begins;
- * it repeats with the probability `hold`. */
+/* After a label comes the same label, the next state of its phone, or another phone or silence; the
+ * label repeats with the probability `hold`. */
 static void durations(void **state)
 {
     (void)state;
@@ -77,13 +77,13 @@ static void durations(void **state)
     for (int k = 0; k < SPEECH_V; k++) {
         double p = voice.hold[k] / 32.0, n = (double)seen[k];
         if (!seen[k]) continue; /* a phone that no word has */
-        assert_true(fabs((double)stays[k] / n - p) <
-                    5 * sqrt(p * (1 - p) / n)); /* five standard deviations */
+        /* The share is within five standard deviations of the probability. */
+        assert_true(fabs((double)stays[k] / n - p) < 5 * sqrt(p * (1 - p) / n));
     }
 }
 
-/* Computes the posterior of a few frames by its definition, as the sum over every path of words'
- * states. */
+/* A place in a word, from which the posterior of a few frames is computed by its definition: the
+ * sum over every path of words' states. */
 typedef struct Path {
     int word, phone, state;
 } Path;
@@ -97,7 +97,7 @@ static double density(int speaker, int32_t label, const float *frame)
 {
     double sum = 0;
     for (int b = 0; b < SPEECH_F; b++) sum += pow(frame[b] - voice.spectrum[speaker][label][b], 2);
-    return exp(-sum / (2 * 1.6 * 1.6) + 12); /* the constant keeps it in range */
+    return exp(-sum / (2 * 1.6 * 1.6) + 12); /* e^12, which cancels, keeps products in range */
 }
 
 static void sum_paths(int speaker, Path at, double p, int64_t t, int64_t last, double *to)
@@ -142,7 +142,7 @@ static void every_path(void **state)
 }
 
 /* The posterior is calibrated: of all labels to which it gives 20 to 30 per cent, about a quarter
- * are right. And its accuracy is that of RESULTS.md's table. */
+ * are right. Its accuracy is that of the table in RESULTS.md. */
 static void calibration(void **state)
 {
     (void)state;
@@ -152,7 +152,7 @@ static void calibration(void **state)
     for (int64_t i = 0; i < speech_utterances[2]; i++) {
         int64_t n = speech_utterance(&voice, 2, i, x, labels);
         assert_int_equal(speech_posterior(&voice, x, n, posterior, &e), 0);
-        /* Frames of an utterance are correlated, so use one of each. */
+        /* Frames of one utterance are correlated, so one frame of each utterance is used. */
         int64_t t = i % n;
         for (int k = 0; k < SPEECH_V; k++) {
             double p = posterior[t * SPEECH_V + k];

@@ -202,9 +202,9 @@ static void scan_nats_by_hand(void **state)
 {
     (void)state;
     const double q = 64424509 * 0x1p-32,
-                 r = 343597383 * 0x1p-32; /* 0.015 and 0.08, rounded down to 2^-32 */
+                 r = 343597383 * 0x1p-32; /* q is 0.015 and r 0.08, rounded down to 2^-32 */
     const double p0 = 1606379006 * 0x1p-32,
-                 p1 = (2215162166.0 - 1606379006.0) * 0x1p-32; /* first two ranks */
+                 p1 = (2215162166.0 - 1606379006.0) * 0x1p-32; /* the first two ranks */
     const double p79 = (4294967296.0 - 4291487579.0) * 0x1p-32, f0 = 1820698147 * 0x1p-32;
     assert_true(fabs(q - 0.015) < 1e-9 && fabs(r - 0.08) < 1e-9);
 
@@ -212,7 +212,7 @@ static void scan_nats_by_hand(void **state)
     int s0 = 0;
     int32_t a = l->word_of_rank[s0][0]; /* the likeliest word at the start */
     int s1 = l->next_state[a % 6][s0];
-    int32_t b = l->word_of_rank[s1][79]; /* the least likely one after it */
+    int32_t b = l->word_of_rank[s1][79]; /* the least likely word after it */
     int s2 = l->next_state[b % 6][s1];
     int32_t c = l->word_of_rank[s2][1];
     int s3 = l->next_state[c % 6][s2];
@@ -227,7 +227,7 @@ static void scan_nats_by_hand(void **state)
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER}, /* f00 is the likeliest filler */
         {SYNTHETIC_CLOSE, r, POSITION_FILLER},
-        {c, p1, POSITION_AFTER_SHORT}, /* the state before the `(`; no `(` directly after `)` */
+        {c, p1, POSITION_AFTER_SHORT}, /* state before `(`; no `(` may follow `)` */
         {SYNTHETIC_OPEN, q, POSITION_CONTENT},
         {80, (1 - r) * f0, POSITION_FILLER},
         {80, (1 - r) * f0, POSITION_FILLER},
@@ -285,11 +285,11 @@ static void impossible_tokens_have_no_probability(void **state)
     assert_true(isinf(nats) && nats > 0);
 }
 
-/* ---- what was sampled against what is said ---- */
+/* ---- sampled frequencies against the stated distribution ---- */
 
-/* Pearson's sum of counts against bounds. Under the true distribution it has mean k = n-1 and
- * variance near 2k (slightly more for the smallest expected count here, which is above 3: 2k + sum
- * 1/expected); with 5 standard deviations about one valid seed in 10^5 fails. */
+/* Checks Pearson's chi-square of counts against bounds. Under the true distribution it has mean k =
+ * n-1 and variance near 2k (slightly more for the smallest expected count here, which is above 3:
+ * 2k + sum 1/expected); with 5 standard deviations about one valid seed in 10^5 fails. */
 static void check_chi_square(const int64_t *count, const uint64_t *bound, int n)
 {
     double total = 0, sum = 0, variance = 2.0 * (n - 1);
@@ -306,7 +306,8 @@ static void check_chi_square(const int64_t *count, const uint64_t *bound, int n)
     assert_true(sum < limit);
 }
 
-/* The hits in n throws of a coin with probability p are within 5 standard deviations. */
+/* Checks that the hits in n throws of a coin with probability p are within 5 standard deviations of
+ * their mean. */
 static void check_share(int64_t hits, int64_t n, double p)
 {
     assert_true(fabs((double)hits - (double)n * p) < 5 * sqrt((double)n * p * (1 - p)));

@@ -1,8 +1,8 @@
-"""Checks in the machine code of the register tiles that no loop of theirs accesses the stack.
+"""Checks in the machine code of the register tiles (host/backend/tile.c) that none of their loops accesses the stack.
 
-The test compiles host/backend/tile.c like the Makefile for CPUs with 4, 8 and 16 lanes, with gcc and with clang. The loop of tile_RxV
-must have R * V multiply-adds (or a multiple, if the compiler unrolls) in registers of the CPU's full width, and no operand in the stack
-frame.
+The test compiles that file with the Makefile's options for CPUs with 4, 8 and 16 lanes, with gcc and with clang. The
+loop of tile_RxV must have R * V multiply-adds (or a multiple, if the compiler unrolls) in registers of the CPU's full
+width, and no operand in the stack frame.
 """
 import os
 import platform
@@ -18,12 +18,12 @@ import tap  # noqa: E402
 
 BACKEND = os.path.join(HERE, "../../host/backend")
 FLAGS = ["-std=c11", "-O3", "-g", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-mprefer-vector-width=512", "-fopenmp"]
-# {CPU: (rows of its tallest tile, its registers, its multiply-add)}
+# {CPU: (rows of its tallest tile, name of its registers, name of its multiply-add)}
 CPUS = {"x86-64-v2": (5, "xmm", "mulps"), "x86-64-v3": (6, "ymm", "vfmadd"), "x86-64-v4": (12, "zmm", "vfmadd")}
 
 
 def functions(object_file):
-    """{name: [(address, instruction)]}"""
+    """Returns the functions of an object file: {name: [(address, instruction)]}."""
     text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", object_file], stdout=subprocess.PIPE, text=True, check=True).stdout
     found, name = {}, None
     for line in text.splitlines():
@@ -94,7 +94,7 @@ def test_clang():
 
 
 def test_vectors_wider_than_the_cpu_are_found():
-    """Detects the fault for which this test was written: 64-byte vectors on an AVX2 machine."""
+    """The check must detect the fault for which it was written: 64-byte vectors on an AVX2 machine."""
     if platform.machine() != "x86_64" or not shutil.which("gcc") or not shutil.which("objdump"):
         raise tap.Skip("gcc and objdump for x86-64 are not both installed")
     with tempfile.TemporaryDirectory() as folder:

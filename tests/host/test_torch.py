@@ -1,11 +1,11 @@
-"""Compares plstm with PyTorch: the same initial weights give the same loss and gradients, and weight files can be exchanged in both
-directions.
+"""Compares plstm with PyTorch: the same initial weights give the same loss and gradients, and weight files can be
+exchanged in both directions.
 
 build/plstm prepares every case, then one run of tools/torch/torch_twin.py does all of PyTorch's part.
 
-Bounds. In float32 both sides round: the error of each gradient may be 1e-5 of its tensor's norm (the issue's figure; sums of at most a few
-hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, by 2^-24 per element and so by at most
-6e-8 of the norm; 1e-7 leaves a margin for the double arithmetic.
+Bounds. In float32 both sides round: the error of each gradient may be 1e-5 of its tensor's norm (sums of at most a few
+hundred terms of 2^-24 relative error stay near 1e-6). In double only the file's float32 rounds, by 2^-24 per element
+and so by at most 6e-8 of the norm; 1e-7 leaves a margin for the double arithmetic.
 """
 import json
 import math
@@ -54,7 +54,8 @@ def plstm(*arguments):
 
 
 def write_text():
-    """Writes a few hundred words of 29 types; the newline's <eos> is the 30th type, and a type that occurs once the 31st."""
+    """Writes a few hundred words of 29 types. The newline's <eos> is the 30th type; a word that occurs once is the
+    31st."""
     draw = random.Random(7)
     for split, words in (("train", 700), ("valid", 60), ("test", 60)):
         text = ["rare"] if split == "train" else []
@@ -150,7 +151,7 @@ def compare_gradients(ours_path, theirs_path, bound, may_vanish=()):
 
 
 def gradient_test(case, backend, bound, T):
-    # One step from a zero state: W_hh has no effect yet.
+    # In the first step, from a zero state, W_hh has no effect.
     may_vanish = ("rnn.weight_hh",) if T == 1 else ()
 
     def run():
@@ -182,7 +183,8 @@ for case in CASES:
 
 
 def test_twenty_steps_of_training():
-    """Two backends that round differently diverge slowly; twenty clipped steps stay within 1e-4."""
+    """Two programs that round differently diverge slowly: over twenty clipped steps, nats must agree within 1e-4 of
+    their value and gradient norms within 1e-3."""
     answer = answer_to("train")
     with open(path("train.jsonl"), encoding="utf-8") as f:
         steps = [event for event in map(json.loads, f) if event["event"] == "step"]

@@ -17,8 +17,8 @@
 #define TINY  " --backend reference --threads 1 --quiet"
 #define SHAPE " --task translate --hidden 12 --layers 2 --batch 5 --init 0.6"
 
-/* Writes pairs by a rule: the target has the words in reverse order, in capitals, with an
- * additional word if the first is `a`. */
+/* Writes pairs of sentences by a rule: the target has the source's words in reverse order, in
+ * capitals, with an additional word if the first is `a`. */
 static void put_pair(const char *name, int lines, unsigned seed)
 {
     static const char *const word[] = {"a", "b", "c", "d", "e", "f"};
@@ -66,8 +66,8 @@ static int set_up(void **state)
     return 0;
 }
 
-/* Returns options for one file, or for two with a comma between them; the list stays valid until
- * seven calls later. */
+/* Returns options for one file, or for two with a comma between them; they stay valid for the next
+ * seven calls. */
 static SearchOptions options(const char *weights)
 {
     static struct {
@@ -88,8 +88,8 @@ static SearchOptions options(const char *weights)
         .weights = *list, .beam = 12, .batch = 20, .backend = "reference", .threads = 1};
 }
 
-/* Returns the output for an input, malloc'd, or NULL and the sentence in *e if the code is not
- * 0. */
+/* Returns the output for an input of `bytes` bytes, malloc'd, and the sentence of a failure in *e.
+ * Fails the test if the exit code is not `code`. */
 static char *translated(const SearchOptions *o, const char *input, size_t bytes, int code, Error *e)
 {
     char *text = NULL;
@@ -109,9 +109,9 @@ static char *translate(const SearchOptions *o, const char *input)
     return translated(o, input, strlen(input), 0, &e);
 }
 
-/* ---- against other ways to the same ---- */
+/* ---- translations and scores, compared with other computations ---- */
 
-/* Computes the logits after a prefix, read from a zero state. */
+/* Computes the logits after a prefix that is read from a zero state. */
 static void logits_behind(Model *m, const int32_t *ids, int64_t n, float *logits)
 {
     Error e;
@@ -123,7 +123,7 @@ static void logits_behind(Model *m, const int32_t *ids, int64_t n, float *logits
     assert_int_equal(m->ops->logits_get(m->backend, 0, 1, logits, &e), 0);
 }
 
-/* Takes the likeliest word each time and reads every prefix again. */
+/* Translates a line by taking the likeliest word each time and reading every prefix again. */
 static void greedy(Model *m, const Checkpoint *c, const char *line, char *out)
 {
     int32_t ids[64];
@@ -222,8 +222,8 @@ static double eval_nats(const char *weights)
     return nats;
 }
 
-/* eval gives a source and its translation the scores of the search. Logits are passed in float32,
- * which allows 1e-5 per word, and there are about 250 words. */
+/* eval gives a source and its translation the same score as the search. Logits are passed in
+ * float32, which allows 1e-5 per word, and there are about 250 words. */
 static void scores_are_those_of_eval(void **state)
 {
     (void)state;
@@ -247,8 +247,8 @@ static void scores_are_those_of_eval(void **state)
     free(input);
 }
 
-/* A log p is a float32, and products of another width round differently in the last bits of a
- * double. */
+/* Compares two files of log-probabilities, which are float32; products of another width round
+ * differently in the last bits of a double. */
 static void assert_same_log_probs(const char *a_path, const char *b_path)
 {
     TokenLogProbs a, b;
@@ -262,8 +262,8 @@ static void assert_same_log_probs(const char *a_path, const char *b_path)
     token_log_probs_free(&b);
 }
 
-/* plstm ensemble prints for files that eval wrote, at any batch size, what eval prints for the
- * models: for each and for their average. */
+/* From files that eval wrote, at any batch size, plstm ensemble prints what eval prints for the
+ * models: for each, and for their average. */
 static void check_log_probs(const char *data, const char *split, const char *name)
 {
     const char *file[] = {in_folder("1.npy"), in_folder("2.npy")}, *again = in_folder("again.npy"),
@@ -302,7 +302,7 @@ static void check_log_probs(const char *data, const char *split, const char *nam
     json_decref(theirs);
 }
 
-/* A split has the name of its files; a space in it is written as _. */
+/* A split is named after its files; a space in the name is written as _. */
 static void log_probs_average_to_what_eval_says(void **state)
 {
     (void)state;
@@ -337,7 +337,8 @@ static void an_ensemble_of_one_model_is_that_model(void **state)
     free(input);
 }
 
-/* Products of another width may round differently in the last bits of a double. */
+/* Compares two n-best lists: products of another width may round differently in the last bits of a
+ * double. */
 static void check_lists(const char *a, const char *b)
 {
     for (; *a && *b; a = strchr(a, '\n') + 1, b = strchr(b, '\n') + 1) {
@@ -366,8 +367,8 @@ static void the_batch_changes_nothing(void **state)
     free(input);
 }
 
-/* The n-best translations of a sentence are in order, are different, and begin with the best; a
- * wider beam finds none that is worse. */
+/* The n-best translations of a sentence are in order and begin with the best one; an empty line has
+ * one translation, which is empty. */
 static void n_best_lists(void **state)
 {
     (void)state;
@@ -448,8 +449,8 @@ static void bad_input_is_told(void **state)
     assert_int_equal(strchr(out, '\n')[1], 0); /* the lines before it are translated */
     assert_non_null(strstr(e.text, "line 2"));
     free(out);
-    FILE *folder = fopen(".", "r"),
-         *nowhere = fopen("/dev/null", "w"); /* this opens but cannot be read */
+    /* A folder can be opened but not read. */
+    FILE *folder = fopen(".", "r"), *nowhere = fopen("/dev/null", "w");
     assert_true(folder && nowhere);
     assert_int_equal(translate_command(&o, folder, nowhere, &e), EXIT_BAD_DATA);
     assert_non_null(strstr(e.text, "the input cannot be read"));
@@ -592,7 +593,7 @@ static void bad_pairs_are_refused(void **state)
     refused(3, "has 2 lines", line);
     snprintf(path, sizeof path, "%s/uneven/valid.fr", folder);
     file_write(path, "A B\nC\n");
-    /* a run of one language pair does not continue with another */
+    /* A run of one language pair cannot be resumed with another. */
     plstm_expect(0, RUN " --max-steps 1 --save %s", folder, in_folder("first.st"));
     plstm_expect(2, "train --resume %s --data %s/uneven", in_folder("first.st"), folder);
     plstm_expect(2, "train --resume %s --data %s --target de", in_folder("first.st"), folder);
@@ -615,7 +616,7 @@ static void bad_pairs_are_refused(void **state)
     run_free(&run);
     plstm_expect(3, "eval --weights %s,%s --data %s", in_folder("first.st"), model("back.st"),
                  folder);
-    /* a file of another task */
+    /* This file is of another task. */
     plstm_expect(
         0, "train --data synthetic --hidden 12 --layers 2 --max-steps 1 --eval none --save %s" TINY,
         in_folder("words.st"));
@@ -654,7 +655,7 @@ static void data_describes_a_folder(void **state)
     plstm_expect(2, "data %s --task translate --source en", folder);
     plstm_expect(2, "data %s --source en", folder);
 
-    /* the built-in text, read from a folder, equals the built-in text */
+    /* The written built-in text, read from a folder, equals the built-in text. */
     char text[PATH_MAX + 32];
     snprintf(text, sizeof text, "%s/text", folder);
     run = plstm("data synthetic --task translate --write %s", text);
@@ -668,7 +669,7 @@ static void data_describes_a_folder(void **state)
     plstm_expect(3, "data synthetic --task translate --write %s", text);
     plstm_expect(2, "data synthetic --write %s", text);
 
-    /* a write that fails midway removes what it created, and nothing else */
+    /* A write that fails midway removes what it created, and nothing else. */
     char part[PATH_MAX + 32], file[PATH_MAX + 64];
     snprintf(part, sizeof part, "%s/part", folder);
     assert_int_equal(mkdir(part, 0777), 0);

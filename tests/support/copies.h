@@ -1,5 +1,6 @@
-/* copies: the copies of w_hh (4H,H) that kernels read, by the definitions of lstm.h. For tests
- * only; both buffers must be zero. */
+/* copies: the packed copies of w_hh (4H,H) that kernels read, made in plain loops by the
+ * definitions of lstm.h. For tests only. The caller owns all buffers and zeroes the destination,
+ * since padding is not written. */
 #ifndef PLSTM_TESTS_COPIES_H
 #define PLSTM_TESTS_COPIES_H
 
@@ -9,7 +10,8 @@
 #include "host/plan/precision.h"
 #include "kernels/tensor.h"
 
-/* LstmForward's w_packed: to (H,H,4). */
+/* Writes LstmForward's w_packed to `to` (H,H,4): the four gates' weights of one k and one unit are
+ * adjacent. */
 static inline void copy_packed(const float *w_hh, int64_t H, float *to)
 {
     for (int64_t k = 0; k < H; k++)
@@ -18,7 +20,7 @@ static inline void copy_packed(const float *w_hh, int64_t H, float *to)
                 to[(k * H + unit) * 4 + gate] = w_hh[(gate * H + unit) * H + k];
 }
 
-/* x rounded to nearest even in bfloat16. */
+/* Returns the bits of x rounded to bfloat16, to nearest, ties to even. */
 static inline uint16_t copy_bf16(float x)
 {
     float rounded = precision_round(PRECISION_BF16, x);
@@ -27,8 +29,8 @@ static inline uint16_t copy_bf16(float x)
     return (uint16_t)(u >> 16);
 }
 
-/* LstmForward's w_tiles: lane 4g + q has row g or g + 8 of 16, columns 2q and 2q + 1 or those plus
- * 8. to: tensor_copy_bytes(H). */
+/* Writes LstmForward's w_tiles to `to`, which has tensor_copy_bytes(H) bytes: lane 4g + q holds row
+ * g or g + 8 of a tile's 16, and columns 2q and 2q + 1 or those plus 8. */
 static inline void copy_tiles(const float *w_hh, int64_t H, uint16_t *to)
 {
     int64_t rows = tensor_row_tiles(H), across = tensor_k_tiles(H, PRECISION_BF16);

@@ -1,5 +1,6 @@
-/* cuda_program: the program whose cuda backend a test runs: for a test on the emulator the emulated
- * program beside it, else the one that PLSTM names. For tests only. */
+/* cuda_program: chooses the program whose cuda backend a test runs. A test on the emulator runs the
+ * emulated program of its build; any other runs the program that the environment variable PLSTM
+ * names. For tests only. */
 #ifndef PLSTM_TESTS_CUDA_PROGRAM_H
 #define PLSTM_TESTS_CUDA_PROGRAM_H
 
@@ -11,12 +12,15 @@
 #include "emu.h"
 #endif
 
+/* Returns the folder of the build: the environment variable PLSTM_BUILD, or `build`. */
 static inline const char *build_folder(void)
 {
     const char *build = getenv("PLSTM_BUILD");
     return build ? build : "build";
 }
 
+/* Sets the environment of the emulated program, which program.h then starts; without the emulator
+ * it changes nothing. */
 static inline void cuda_program_choose(void)
 {
 #ifdef CUDA_EMU
@@ -24,18 +28,20 @@ static inline void cuda_program_choose(void)
     snprintf(path, sizeof path, "%.3900s/emu/%s/plstm", build_folder(),
              strcmp(emu_mode(), "asan") ? "plain" : "asan");
     setenv("PLSTM", path, 1);
-    setenv("EMU_DEVICE", "A100", 1); /* a smaller cuBLAS workspace than the H200's */
+    /* An A100 has a smaller cuBLAS workspace than an H200. */
+    setenv("EMU_DEVICE", "A100", 1);
     setenv("OMP_NUM_THREADS", "1", 0);
 #if defined(__x86_64__)
-    /* On a CPU that OpenBLAS does not know, the program would print a line and restart, and tests
-     * count lines. */
+    /* On a CPU that OpenBLAS does not recognise, the program would print a line and restart, and
+     * tests count lines. */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         setenv("OPENBLAS_CORETYPE", "HASWELL", 0);
 #endif
 #endif
 }
 
-/* Writes a small corpus to the test's folder and returns its path. */
+/* Writes a small corpus to the test's folder, unless it is there, and returns its path (in_folder
+ * owns the text). */
 static inline const char *small_corpus(void)
 {
     static const char *const file[] = {"train.txt", "valid.txt", "test.txt"};

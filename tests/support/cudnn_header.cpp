@@ -32,7 +32,7 @@ SAME(CUDNN_LINEAR_INPUT);
 SAME(CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED);
 SAME(CUDNN_WGRAD_MODE_ADD);
 
-/* Whether an argument of one type can be passed as the other. */
+/* True if an argument of one type can be passed as the other. */
 template <class A, class B>
 constexpr bool alike =
     sizeof(A) == sizeof(B) && std::is_pointer<A>::value

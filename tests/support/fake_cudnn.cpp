@@ -1,12 +1,12 @@
-/* fake_cudnn: a stand-in for cuDNN: the functions of bench/cudnn_api.h, computed by the plain loops
- * of bench/oracle.h in the emulator's memory, which is host memory. It stores weights in a layout
- * of its own (biases first, layers and gates from last to first, with gaps), so that only a caller
- * that queries every place packs them correctly. It adds weight gradients to the existing values,
- * checks the order of calls, and refuses the cases that it declares unsupported. Work runs in the
- * stream's order.
+/* fake_cudnn: a stand-in for cuDNN with the functions of bench/cudnn_api.h, computed by the plain
+ * loops of bench/oracle.h in the emulator's memory, which is host memory. It stores weights in a
+ * layout of its own (biases first, layers and gates from last to first, with gaps), so that only a
+ * caller that queries every address packs them correctly. It adds weight gradients to the existing
+ * values, checks the order of calls, and refuses the cases that it declares unsupported. Its work
+ * runs in the stream's order.
  *
- * Environment: FAKE_CUDNN_LOG names a file that receives a line per call; FAKE_CUDNN_WRONG=1 swaps
- * two gates.
+ * Environment: FAKE_CUDNN_LOG names a file that receives one line per call; FAKE_CUDNN_WRONG=1
+ * swaps two gates.
  *
  * tests/gpu/test_cudnn.py uses it. Its answers are not those of the real library. */
 #include <stdarg.h>
@@ -46,7 +46,7 @@ struct DataRecord {
     int type, T, B, vector;
 };
 
-/* Checks an argument. */
+/* Logs a condition on the arguments that does not hold and returns BAD_PARAM from the caller. */
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -104,8 +104,8 @@ void store(void *at, const float *v, size_t n, int type)
 
 size_t piece(const RnnRecord &r, size_t elements) { return elements * size_of(r.type) + GAP; }
 
-/* The biases of all layers, then the matrices; the last layer and the last linear layer come
- * first. */
+/* Offsets in bytes within the weight space: the biases of all layers come first, then the matrices;
+ * the last layer and the last linear layer come first in both. */
 size_t bias_at(const RnnRecord &r, int layer, int linear)
 {
     return GAP + (size_t)((r.layers - 1 - layer) * 8 + 7 - linear) * piece(r, (size_t)r.H);
@@ -121,7 +121,8 @@ size_t weight_bytes_of(const RnnRecord &r)
     return matrix_at(r, 0, 0) + piece(r, (size_t)r.H * (size_t)r.H);
 }
 
-/* The gate of linear layers `linear` and `linear` + 4: input, forget, new, output. */
+/* Returns the gate of linear layers `linear` and `linear` + 4: 0 input, 1 forget, 2 new, 3
+ * output. */
 int gate_of(int linear)
 {
     const char *wrong = getenv("FAKE_CUDNN_WRONG");
@@ -131,7 +132,8 @@ int gate_of(int linear)
 
 /* ---- work ---- */
 
-/* The contents of the reserve space: what backward needs besides its arguments. */
+/* One call of the library, which `run` carries out when the stream reaches it. The reserve space
+ * holds what backward needs besides its arguments. */
 struct Call {
     cudaStream_t stream;
     RnnRecord rnn;
@@ -220,7 +222,8 @@ void run(void *data)
     }
 }
 
-/* Runs a call in the stream's order, also in a graph, whose replays need the call to stay alive. */
+/* Enqueues a call on its stream, also into a graph. The copy of the call is never freed, since the
+ * replays of a graph need it. */
 int enqueue(const Call &c)
 {
     return cudaLaunchHostFunc(c.stream, run, new Call(c)) == cudaSuccess ? 0 : 4000;
@@ -232,11 +235,11 @@ size_t reserve_bytes_of(const RnnRecord &r, const DataRecord &d)
     return 4 * (2 * N * H + 2 * states);
 }
 
-/* Backward's second call has no weights argument; the weights are at the address given to the first
- * call. */
-std::map<const void *, const void *> weights_of; /* {reserve space: weights} */
+/* cudnnRNNBackwardWeights_v8 has no weights argument, so it uses the address that
+ * cudnnRNNBackwardData_v8 received. */
+std::map<const void *, const void *> weights_of; /* by reserve space */
 
-/* The objects behind the opaque pointers. */
+/* Create, use and destroy the objects to which the opaque pointers point. */
 template <class R, class P> R *record(P p) { return (R *)p; }
 template <class R, class P> int create(P *p)
 {
@@ -325,7 +328,8 @@ int cudnnSetRNNDescriptor_v8(Rnn desc, int algo, int cell, int bias, int directi
                              int32_t hidden_size, int32_t projection_size, int32_t layers,
                              Dropout dropout, uint32_t flags)
 {
-    REQUIRE(record<float>(dropout) && *record<float>(dropout) == 1.0f); /* which was set before */
+    /* cudnnSetDropoutDescriptor has set it to 1. */
+    REQUIRE(record<float>(dropout) && *record<float>(dropout) == 1.0f);
     REQUIRE(input_size == hidden_size && projection_size == hidden_size && layers >= 1);
     REQUIRE(math_precision == CUDNN_DATA_FLOAT);
     *record<RnnRecord>(desc) = {algo, type, math_type, hidden_size, layers, 0, flags};
@@ -389,7 +393,8 @@ int cudnnSetRNNDataDescriptor(RnnData desc, int type, int layout, int length, in
     return 0;
 }
 
-/* Checks the arguments of all three calls; returns a status. */
+/* Checks the arguments that all three calls have and stores the stream and descriptors in *c.
+ * Returns a status. */
 static int check_call(Handle handle, Rnn desc, const int32_t lengths[], RnnData data, Tensor h_desc,
                       Tensor c_desc, size_t weight_bytes, size_t work_bytes, size_t reserve_bytes,
                       Call *c)
@@ -461,7 +466,7 @@ int cudnnRNNBackwardWeights_v8(Handle handle, Rnn desc, int mode, const int32_t 
     if (status) return status;
     REQUIRE(mode == CUDNN_WGRAD_MODE_ADD && x && hx && y_desc && y && dweights && work && reserve);
     note("cudnnRNNBackwardWeights_v8");
-    REQUIRE(weights_of.count(reserve)); /* BackwardData must come before */
+    REQUIRE(weights_of.count(reserve)); /* cudnnRNNBackwardData_v8 must come first */
     c.kind = Call::WEIGHTS, c.weights = weights_of[reserve], c.dweights = dweights,
     c.reserve = (float *)reserve;
     return enqueue(c);

@@ -1,6 +1,6 @@
-/* fake_cupti: the part of CUPTI that tools/gpu/nvtx_trace.c uses, for machines without a GPU. Each
- * external id that is pushed "launches" one kernel of 1000 ns, "kernel_of_<id>" on stream 7, and
- * each popped one a copy of 500 ns; records arrive when they are flushed, as in CUPTI. It is not
+/* fake_cupti: the part of CUPTI that tools/gpu/nvtx_trace.c uses, for machines without a GPU.
+ * Pushing an external id "launches" a kernel of 1000 ns, "kernel_of_<id>", on stream 7; popping it
+ * starts a copy of 500 ns. As in CUPTI, records arrive when they are flushed. It is not
  * thread-safe. */
 #include <stdio.h>
 #include <string.h>

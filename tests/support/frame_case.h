@@ -1,5 +1,6 @@
-/* frame_case: the required behaviour of every backend for batches of a task (TASKS 1 and 5), shared
- * by their tests. Include it after program.h. */
+/* frame_case: what every backend must do with the batches of a task (TASKS 1 and 5). The tests of
+ * all backends call these functions, which fail the test if the backend does not. Include it after
+ * program.h. */
 #ifndef PLSTM_TESTS_FRAME_CASE_H
 #define PLSTM_TESTS_FRAME_CASE_H
 
@@ -20,9 +21,10 @@ typedef struct ToyRun {
     double loss[TOY_STEPS], norm[TOY_STEPS];
     int64_t hits[TOY_STEPS];
     Params weights;
-    int graphs; /* the number kept by the cuda backend */
+    int graphs; /* number of graphs that the cuda backend keeps */
 } ToyRun;
 
+/* Stores the result of step *next, if r is one (r->step >= 0), and increments *next. */
 static inline void toy_run_keep(ToyRun *run, const WindowResult *r, int *next)
 {
     if (r->step < 0) return;
@@ -31,6 +33,8 @@ static inline void toy_run_keep(ToyRun *run, const WindowResult *r, int *next)
     ++*next;
 }
 
+/* Opens a model with drawn weights. The returned model is static, so only one can be open; the
+ * caller closes it. */
 static inline Model *toy_model(const BackendOps *ops, const BackendConfig *config)
 {
     static Model m;
@@ -44,6 +48,8 @@ static inline Model *toy_model(const BackendOps *ops, const BackendConfig *confi
     return &m;
 }
 
+/* Trains TOY_STEPS steps and stores their losses, gradient norms and hits, and the final weights,
+ * which the caller frees with params_free(&run->weights). */
 static inline void toy_steps(const BackendOps *ops, ToyKind kind, const BackendConfig *config,
                              ToyRun *run)
 {
@@ -78,8 +84,10 @@ static inline void toy_same_bits(const ToyRun *a, const ToyRun *b)
                         (size_t)a->weights.offset[a->weights.count] * sizeof(float));
 }
 
-/* ---- against the double reference, by what the plain float32 loop errs (plain_f32.h) ---- */
+/* ---- comparison with the double reference (bounds: plain_f32.h) ---- */
 
+/* Fails the test if `error` exceeds `times` times the plain loop's error plus 4 ulp of
+ * `largest`. */
 static inline void toy_check(const char *what, double error, double plain, double times,
                              double largest)
 {
@@ -88,6 +96,7 @@ static inline void toy_check(const char *what, double error, double plain, doubl
         fail_msg("%s errs %.3g, the plain loop %.3g, the bound is %.3g", what, error, plain, bound);
 }
 
+/* Checks n values of the backend: the largest error against `exact` counts, for `plain` as well. */
 static inline void toy_check_loop(const char *what, const double *exact, const double *plain,
                                   const double *ours, int n, double times)
 {
@@ -95,6 +104,8 @@ static inline void toy_check_loop(const char *what, const double *exact, const d
     toy_check(what, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
+/* Trains with the reference, the plain float32 loops and the backend, and checks losses, norms and
+ * weights: factor 2 for the first loss, 3 for what follows from gradients. */
 static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind,
                                          const BackendConfig *config)
 {
@@ -102,7 +113,7 @@ static inline void toy_follows_reference(const BackendOps *ops, ToyKind kind,
     toy_steps(&backend_reference, kind, config, &exact);
     toy_steps(&backend_plain_f32, kind, config, &plain);
     toy_steps(ops, kind, config, &ours);
-    assert_int_equal(ours.hits[0], exact.hits[0]); /* there is no near tie here */
+    assert_int_equal(ours.hits[0], exact.hits[0]); /* no two logits are nearly equal */
     toy_check_loop("the first loss", exact.loss, plain.loss, ours.loss, 1, 2);
     toy_check_loop("a loss", exact.loss, plain.loss, ours.loss, TOY_STEPS, 3);
     toy_check_loop("a gradient norm", exact.norm, plain.norm, ours.norm, TOY_STEPS, 3);
@@ -151,6 +162,8 @@ static inline int toy_poisoned_embedding(Backend *b, Error *e)
     return code;
 }
 
+/* Trains twice, the second time with `poison` called after each embedding; both runs must give the
+ * same bits, and more than 20 positions must have been padded. */
 static inline void toy_padding_changes_nothing(const BackendOps *ops, ToyKind kind,
                                                const BackendConfig *config, ToyPoison *poison)
 {
@@ -181,8 +194,9 @@ static inline void toy_visit(void *user, int64_t place, int32_t target, int32_t 
     v->nats[place] = nats, v->best[place] = best, v->count[place]++;
 }
 
-/* Each scored position counts once; windows with carried state, some without a scored position,
- * give the results of whole sequences; the logits are those of the scored rows. */
+/* Scores whole sequences and windows with carried state, some of which have no scored position:
+ * both must visit each scored position once and give the same nats. Then compares the logits of
+ * scored rows with the nats and the best classes of model_forward. */
 static inline void toy_scores(const BackendOps *ops, ToyKind kind, const BackendConfig *config)
 {
     Error e;
@@ -239,6 +253,8 @@ static inline void toy_scores(const BackendOps *ops, ToyKind kind, const Backend
 
 /* ---- the trainer ---- */
 
+/* Trains with these settings, from `resume` if it is not NULL. Returns an exit code and prints the
+ * sentence of a failure; the trainer's standard output is discarded. */
 static inline int frame_train(const Settings *s, const Task *task, const Checkpoint *resume)
 {
     Error e = {0};
@@ -258,6 +274,8 @@ static inline int frame_train(const Settings *s, const Task *task, const Checkpo
     return code;
 }
 
+/* Returns the defaults, but with this backend and kernel, 2 threads, 2 layers of 10 units and keep
+ * 0.6. */
 static inline Settings frame_settings(const char *backend, const char *kernel)
 {
     Settings s;
@@ -267,7 +285,7 @@ static inline Settings frame_settings(const char *backend, const char *kernel)
     return s;
 }
 
-/* Returns the log without its run line and times. */
+/* Returns a log without its first line (the run line) and without times and speeds, malloc'd. */
 static inline char *log_timeless(const char *path)
 {
     char *text = file_read(path, NULL), *to = text, *line = strchr(text, '\n') + 1;
@@ -283,8 +301,8 @@ static inline char *log_timeless(const char *path)
     return text;
 }
 
-/* A run that is stopped inside an epoch and resumed has the files and logs of an uninterrupted
- * one. */
+/* Trains 8 steps without interruption, and again with a stop after 5, inside an epoch: the resumed
+ * run must have the same files and logs. */
 static inline void toy_resumes(const char *backend, const char *kernel, ToyKind kind)
 {
     char data[] = {(char)('0' + kind), 0};
@@ -321,6 +339,8 @@ static inline void toy_resumes(const char *backend, const char *kernel, ToyKind 
 
 /* ---- the language model ---- */
 
+/* Writes a drawn text of 19 words to the test's folder, unless it is there, and returns the
+ * folder's path. */
 static inline const char *frame_text(void)
 {
     static const char *const name[] = {"text/train.txt", "text/valid.txt", "text/test.txt"};
@@ -339,7 +359,7 @@ static inline const char *frame_text(void)
     return in_folder("text");
 }
 
-static int64_t frame_step; /* the step of the direct loop's next result */
+static int64_t frame_step; /* step whose result the direct loop expects next */
 static double frame_nats[64], frame_norm[64];
 
 static inline void frame_keep(const WindowResult *r)
@@ -349,11 +369,12 @@ static inline void frame_keep(const WindowResult *r)
     frame_nats[frame_step] = r->nats, frame_norm[frame_step++] = r->grad_norm;
 }
 
-/* The language model through task, source, trainer and checkpoint has the same losses, norms and
- * weights, bit for bit, as a direct loop over the backend without them. */
+/* Trains a language model through task, source, trainer and checkpoint, and again with a direct
+ * loop over the backend: losses, norms and weights must be the same, bit for bit. */
 static inline void lm_is_a_direct_loop(const BackendOps *ops, const char *kernel)
 {
-    enum { STEPS = 40, B = 3, T = 5 }; /* of two epochs */
+    /* 40 steps end in the second epoch. */
+    enum { STEPS = 40, B = 3, T = 5 };
     Settings s = frame_settings(ops->name, kernel);
     s.data = frame_text(), s.batch = B, s.seq = T, s.hold = 1, s.decay = 1.7, s.max_steps = STEPS,
     s.epochs = 3;

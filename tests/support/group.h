@@ -1,11 +1,11 @@
-/* group: the set-up of the GPU test programs. For tests only; include cmocka.h first. */
+/* group: the set-up shared by the GPU test programs. For tests only; include cmocka.h first. */
 #ifndef PLSTM_TESTS_GROUP_H
 #define PLSTM_TESTS_GROUP_H
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Makes the output line buffered, so that a program that is ended leaves its output. The
+/* Makes standard output line buffered, so that the lines of a killed program are not lost. The
  * environment variable PLSTM_TEST_CASE selects the cases to run (* stands for any text). */
 static inline void group_begin(void)
 {

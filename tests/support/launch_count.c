@@ -27,7 +27,7 @@ static void CUPTIAPI on_call(void *user, CUpti_CallbackDomain domain, CUpti_Call
         atomic_fetch_add(&launches, 1);
 }
 
-/* The driver calls this once, at its first use. */
+/* The driver calls this function once, when the program first uses CUDA. */
 int InitializeInjection(void);
 int InitializeInjection(void)
 {

@@ -1,4 +1,4 @@
-"""The samples of fixtures/machine_code and a working tree made from them, for test_k20.py and test_sass.py."""
+"""Reads the samples of fixtures/machine_code and makes working trees from them, for test_k20.py and test_sass.py."""
 import os
 import re
 import subprocess
@@ -25,8 +25,8 @@ def only(text, kept, starts):
 
 
 class Tree:
-    """A working tree with one persistent variant, toy, and the files of its build; forward has the kernels of `faults`, backward the good
-    one."""
+    """A working tree with one persistent variant, toy, and the files of its build. The forward pass has the kernels
+    ToyFault0, ToyFault1 and so on that `faults` numbers; the backward pass has the good one, ToyFault0."""
 
     def __init__(self, arch, faults=(0,)):
         self.folder = tempfile.TemporaryDirectory()
@@ -70,7 +70,7 @@ class Tree:
         self.write(name, text.replace(old, new))
 
     def examine(self):
-        """(exit status, table, sentences)"""
+        """Runs tools/examine on the tree. Returns (exit code, table, sentences)."""
         what = {"sm_35": "k20", "sm_90": "sass"}[self.arch]
         done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/examine/examine.py"), what, "--root",
                                self.folder.name, "--built", self.path("built"),

@@ -1,7 +1,9 @@
-/* oracle: the LSTM and the other layers in plain loops in REAL, under names that end in SUFFIX.
- * Tests and benchmarks compare kernels with this copy. It is included once with double, the
- * reference, and once with float, whose error bounds that of a kernel (oracle_both.h), so it has no
- * include guard. It is C and C++. Sums run in the order of the index. */
+/* oracle: the LSTM and the other layers in plain loops over the type REAL, with names that end in
+ * SUFFIX. Tests and benchmarks compare kernels with it. oracle_both.h includes it twice, with
+ * double as the reference and with float, whose error bounds that of a kernel; so it has no include
+ * guard. It compiles as C and as C++. Sums run in the order of the index. All tensors belong to the
+ * caller, are row-major and have the names and shapes of kernels/lstm.h; a failed allocation
+ * aborts. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,29 +15,31 @@
 
 #ifndef ORACLE_ONCE
 #define ORACLE_ONCE
-/* A dropout site at one step; on = 0 means no mask. */
+/* A dropout site at one step; on = 0 means that nothing is masked. */
 typedef struct OracleMask {
     MaskKey key;
     double keep;
     int on;
 } OracleMask;
 
-/* The rounding of the operands of the recurrent product (weights, h, dgates) and of the saved
- * tensors; NULL: none. */
+/* oracle_operand rounds the operands of the recurrent product (weights, h, dgates), oracle_stored
+ * the saved tensors. NULL, the initial value, rounds nothing. */
 typedef float (*OracleRound)(float x);
 static OracleRound oracle_operand, oracle_stored;
 
 static inline float oracle_tf32(float x) { return precision_round(PRECISION_TF32, x); }
 static inline float oracle_bf16(float x) { return precision_round(PRECISION_BF16, x); }
 
-/* The rounding of our kernels' tensor-core operands: to nearest. */
+/* Returns the rounding of our kernels' tensor-core operands, which is to nearest, or NULL for
+ * float32. */
 static inline OracleRound oracle_round(LstmPrecision p)
 {
     return p == PRECISION_TF32 ? oracle_tf32 : p == PRECISION_BF16 ? oracle_bf16 : NULL;
 }
 
-/* The tf32 value that a tensor core reads from an unrounded float32: ten bits of the fraction, the
- * others truncated. A library's result for unrounded operands is between this and oracle_tf32. */
+/* Returns the tf32 value that a tensor core reads from an unrounded float32: ten bits of the
+ * fraction are kept, the others are truncated. A library that does not round its operands gives a
+ * result between the one for these values and the one for oracle_tf32's. */
 static inline float oracle_tf32_cut(float x)
 {
     uint32_t bits;
@@ -48,12 +52,14 @@ static inline float oracle_tf32_cut(float x)
 #define ORACLE_JOIN_(a, b) a##b
 #define ORACLE_JOIN(a, b)  ORACLE_JOIN_(a, b)
 #define ORACLE(name)       ORACLE_JOIN(name, SUFFIX)
-/* Define this before the include to use another product with these arguments. */
+/* Define ORACLE_PRODUCT before the include to replace the matrix product by another function with
+ * the same arguments. */
 #ifndef ORACLE_PRODUCT
 #define ORACLE_PRODUCT ORACLE(product_)
 #endif
 #endif
 
+/* Returns the factor that site m applies to unit u of a row: 0 or 1 / keep, or 1 without a mask. */
 static inline REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, int64_t u)
 {
     if (!m->on) return 1;
@@ -62,7 +68,7 @@ static inline REAL ORACLE(factor_)(const OracleMask *m, int64_t row, int64_t H, 
 
 static inline REAL ORACLE(rounded_)(OracleRound by, REAL x) { return by ? (REAL)by((float)x) : x; }
 
-/* out (B,n) += x (B,m) * w (m,n); the inner loop runs along a row of the result. */
+/* Adds x (B,m) * w (m,n) to out (B,n); the inner loop runs along a row of the result. */
 static inline void ORACLE(product_)(int64_t B, int64_t m, int64_t n, const REAL *x, const REAL *w,
                                     REAL *out)
 {
@@ -71,6 +77,7 @@ static inline void ORACLE(product_)(int64_t B, int64_t m, int64_t n, const REAL 
             for (int64_t j = 0; j < n; j++) out[b * n + j] += x[b * m + i] * w[i * n + j];
 }
 
+/* Returns n uninitialised elements; the caller frees them. */
 static inline REAL *ORACLE(room_)(int64_t n)
 {
     REAL *room = (REAL *)malloc((size_t)n * sizeof *room);
@@ -78,7 +85,8 @@ static inline REAL *ORACLE(room_)(int64_t n)
     return room;
 }
 
-/* Returns w_hh (4H,H) rounded, and transposed on request; the caller frees it. */
+/* Returns w_hh (4H,H) rounded by oracle_operand, transposed to (H,4H) if `transposed`; the caller
+ * frees it. */
 static inline REAL *ORACLE(weights_)(int64_t H, const REAL *w_hh, int transposed)
 {
     REAL *w = ORACLE(room_)(4 * H * H);
@@ -89,7 +97,9 @@ static inline REAL *ORACLE(weights_)(int64_t H, const REAL *w_hh, int transposed
     return w;
 }
 
-/* gates: x_proj on entry, i, f, g, o on exit; h, c: row 0 on entry. */
+/* Runs the forward recurrence. gates (T,B,4H) is x_proj on entry and i, f, g, o on exit; row 0 of h
+ * and c (T+1,B,H) is the initial state. y (T,B,H) receives the output after the output mask,
+ * h_masked (T,B,H) the recurrent input after the recurrent mask. */
 static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
                                     const REAL *b_ih, const REAL *b_hh, REAL *gates, REAL *h,
                                     REAL *c, REAL *y, REAL *h_masked, const OracleMask *output,
@@ -125,8 +135,8 @@ static inline void ORACLE(forward_)(int64_t T, int64_t B, int64_t H, const REAL 
     free(w), free(x);
 }
 
-/* gates: i, f, g, o on entry, dgates on exit; carry (2,B,H): dh_n, dc_n on entry, dh_0, dc_0 on
- * exit. */
+/* Runs the backward recurrence. gates (T,B,4H) is i, f, g, o on entry and dgates on exit; carry
+ * (2,B,H) is dh_n and dc_n on entry and dh_0 and dc_0 on exit. dy (T,B,H) is the gradient of y. */
 static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL *w_hh,
                                      const REAL *c, const REAL *dy, REAL *gates, REAL *carry,
                                      const OracleMask *output, const OracleMask *recurrent)
@@ -158,7 +168,8 @@ static inline void ORACLE(backward_)(int64_t T, int64_t B, int64_t H, const REAL
     free(w), free(x);
 }
 
-/* With train, logits (N,V) become (softmax - onehot) / B, otherwise logits + bias. */
+/* Stores each position's -log p of its target in nats (N). logits (N,V), to which bias (V) is
+ * added, become (softmax - onehot) / B if `train`. */
 static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, const int32_t *targets,
                                     int train, REAL B, REAL *logits, REAL *nats)
 {
@@ -175,7 +186,9 @@ static inline void ORACLE(softmax_)(int64_t N, int64_t V, const REAL *bias, cons
     }
 }
 
-/* rows (N,H): at first[n], the sum over all positions with that id. */
+/* Computes the embedding's gradient. first[n] is 1 if position n is the first with its id; rows
+ * (N,H) then holds at n the sum of dx (N,H), masked by `site`, over all positions with that id.
+ * Other rows are not written. */
 static inline void ORACLE(embedding_)(int64_t N, int64_t H, const int32_t *ids, const REAL *dx,
                                       const OracleMask *site, REAL *rows, int32_t *first)
 {
@@ -192,6 +205,7 @@ static inline void ORACLE(embedding_)(int64_t N, int64_t H, const int32_t *ids, 
     }
 }
 
+/* Sums the columns of m (rows,cols) into out (cols). */
 static inline void ORACLE(columns_)(int64_t rows, int64_t cols, const REAL *m, REAL *out)
 {
     for (int64_t j = 0; j < cols; j++) {
@@ -200,7 +214,8 @@ static inline void ORACLE(columns_)(int64_t rows, int64_t cols, const REAL *m, R
     }
 }
 
-/* Computes the norm of all gradients and updates the weights. first and ids as in embedding_. */
+/* Makes one SGD step with clipping and returns the norm of all gradients: `dense` weights and their
+ * gradients, and the rows of encoder (V,H) whose gradients embedding_ computed. */
 static inline REAL ORACLE(sgd_)(int64_t dense, REAL *weights, const REAL *grads, int64_t N,
                                 int64_t H, const int32_t *ids, const int32_t *first, REAL *encoder,
                                 const REAL *rows, double lr, double clip)

@@ -1,4 +1,4 @@
-/* oracle_both: the oracle of oracle.h in double (suffix f64), the reference, and in float (f32),
+/* oracle_both: oracle.h in double (suffix f64), which is the reference, and in float (suffix f32),
  * whose error bounds that of a kernel. Define ORACLE_PRODUCT before the include to replace the
  * matrix product. */
 #ifndef PLSTM_TESTS_ORACLE_BOTH_H

@@ -13,17 +13,18 @@
 
 extern const BackendOps backend_plain_f32;
 
-/* One unit in the last place of a float32 of size x >= 0. */
+/* Returns one unit in the last place of a float32 of size x >= 0. */
 static inline double f32_ulp(double x) { return ldexp(1, ilogb(x > 0 ? x : FLT_MIN) - 23); }
 
-/* Returns the allowed error if the plain loop's error is `plain` and the largest value is
- * `largest`. */
+/* Returns the error that is allowed, `times` being the k above, if the plain loop's error is
+ * `plain` and the largest value is `largest`. */
 static inline double f32_bound(double times, double plain, double largest)
 {
     return times * plain + 4 * f32_ulp(largest);
 }
 
-/* Returns the largest |a - b|, or a NaN if there is one, and the largest |b|. */
+/* Returns the largest |a - b| of n values, or a NaN if a difference is one; stores the largest |b|
+ * in *largest. */
 static inline double f32_error(const double *a, const double *b, int n, double *largest)
 {
     double worst = 0;

@@ -23,6 +23,7 @@ def run(*command):
 
 
 def libemu(mode):
+    """Returns the path of the emulator's library in this mode; skips the test if it is not built."""
     path = os.path.join(BUILD, "emu", mode, "libemu.a")
     if not os.path.exists(path):
         raise tap.Skip(f"{os.path.relpath(path, ROOT)} is not built")
@@ -30,14 +31,15 @@ def libemu(mode):
 
 
 def link_libraries():
-    """Returns the libraries for libemu's cuBLAS, which the time loops do not use."""
+    """Returns the linker options for the libraries of libemu's cuBLAS, which the time loops do not call."""
     folder = next((d for d in sorted(os.listdir("/usr/lib")) if os.path.exists(f"/usr/lib/{d}/openblas-openmp")), None)
     where = [f"-L/usr/lib/{folder}/openblas-openmp", f"-Wl,-rpath,/usr/lib/{folder}/openblas-openmp"] if folder else []
     return [*where, "-lopenblas", "-ldl", "-lm"]
 
 
 class Programs:
-    """Builds tests/gpu/KERNELS.cu from copies of kernels/, with tests/gpu/loop_case.c, which runs them."""
+    """Builds programs from tests/gpu/KERNELS.cu, a copy of kernels/, and tests/gpu/loop_case.c, which runs the
+    kernels."""
 
     def __init__(self, kernels):
         self.kernels = kernels
@@ -52,8 +54,8 @@ class Programs:
         return path
 
     def build(self, mode, name, file=None, line=None, instead=None, options=()):
-        """Returns the program with `line` of kernels/`file` replaced; each name is built only once. options: compiler options of the
-        kernels."""
+        """Returns the path of the program in which `instead` replaces `line` of kernels/`file`; each name is built only
+        once. `options` are compiler options for the kernels."""
         if name in self.built:
             return self.built[name]
         library, folder = libemu(mode), os.path.join(self.work, name)
@@ -73,6 +75,8 @@ class Programs:
         return program
 
     def caught(self, mode, name, file, line, instead, direction, codes, says, *words, options=()):
+        """Builds a program with a planted fault and runs it for each direction (words separated by spaces). Fails the
+        test unless the exit code is one of `codes` and the regular expression `says` matches the output."""
         program = self.build(mode, name, file, line, instead, options)
         for way in direction.split():
             got, text = outcome(program, way, *words)
@@ -80,6 +84,7 @@ class Programs:
 
 
 def outcome(program, *words, seed=None):
+    """Runs a program with no EMU_* variables but EMU_SEED, if `seed` is given. Returns (exit code, output)."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EMU_")}
     if seed is not None:
         environment["EMU_SEED"] = str(seed)

@@ -1,8 +1,8 @@
 /* planted_variants: kernels/variants.c with three more records, to test the handling of faulty
  * kernels: `wrong` computes wrong results, `hangs` never returns, and `ends` ends the process.
- * tests/gpu/test_bench_gpu.py checks that a wrong kernel gets no time,
- * tests/tools/test_rehearsal.py that each of them loses only its own rows. planted_footprints.c is
- * the planner's side. */
+ * tests/gpu/test_bench_gpu.py checks that a wrong kernel gets no time;
+ * tests/tools/test_rehearsal.py checks that each of the three loses only its own rows.
+ * planted_footprints.c has their footprints, which the planner reads. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -12,7 +12,7 @@
 #include "kernels/variants.c"
 #undef lstm_variants
 
-/* Adds the input's bias twice and the hidden one never. */
+/* Adds b_ih twice and b_hh never. */
 static cudaError_t wrong_forward(const LstmContext *context, const LstmForward *p)
 {
     LstmForward q = *p;
@@ -20,7 +20,7 @@ static cudaError_t wrong_forward(const LstmContext *context, const LstmForward *
     return fwd_cublas_run(context, &q);
 }
 
-/* Reads the cell states of the next step. */
+/* Computes T - 1 steps, each with the cell state of the step after it. */
 static cudaError_t wrong_backward(const LstmContext *context, const LstmBackward *p)
 {
     LstmBackward q = *p;

@@ -26,8 +26,8 @@
 
 /* ---- a folder of the test's own ---- */
 
-static char
-    folder[PATH_MAX]; /* made by folder_make, which is a group's set-up, removed by its tear-down */
+/* folder_make, a group's set-up, makes this folder; folder_remove, its tear-down, removes it. */
+static char folder[PATH_MAX];
 
 static inline int folder_make(void **state)
 {
@@ -45,7 +45,7 @@ static inline int folder_remove(void **state)
     return system(command) == 0 ? 0 : -1;
 }
 
-/* Returns the path of a file in the folder; the pointer is the same for the same name. */
+/* Returns the path of a file in the folder; the same name always gives the same pointer. */
 static inline const char *in_folder(const char *name)
 {
     static struct {
@@ -59,7 +59,8 @@ static inline const char *in_folder(const char *name)
     return known[i].path;
 }
 
-/* Returns a whole file with a NUL after it, malloc'd; fails the test if there is none. */
+/* Returns a whole file with a NUL after it, malloc'd, and its size in bytes in *size, which may be
+ * NULL. Fails the test if the file cannot be opened. */
 static inline char *file_read(const char *path, size_t *size)
 {
     FILE *f = fopen(path, "rb");
@@ -77,6 +78,7 @@ static inline char *file_read(const char *path, size_t *size)
     return text;
 }
 
+/* Writes a text to a file, which it replaces. */
 static inline void file_write(const char *path, const char *text)
 {
     FILE *f = fopen(path, "wb");
@@ -110,8 +112,8 @@ static inline int files_named(const char *part)
 /* ---- the program ---- */
 
 typedef struct Run {
-    int code; /* exit status, or 128 + the signal that killed it */
-    char *out, *err;
+    int code;        /* exit status, or 128 + the signal that killed it */
+    char *out, *err; /* standard output and standard error, malloc'd */
 } Run;
 
 enum { MAX_WORDS = 64 };
@@ -127,8 +129,9 @@ static inline void line_cut(char *line, char **words)
     words[n] = NULL;
 }
 
-/* Starts the program with words (argv without its first element), with standard output and error to
- * the folder's files out and err. If file_limit > 0, no file may grow beyond that many bytes. */
+/* Starts the program with `words` (argv without its first element, ended by NULL). Standard output
+ * and error go to the folder's files out and err. If file_limit > 0, no file may grow beyond that
+ * many bytes. Returns the process id. */
 static inline pid_t program_start(char *const *words, long file_limit)
 {
     char *argv[MAX_WORDS + 1];
@@ -158,6 +161,7 @@ static inline pid_t program_start(char *const *words, long file_limit)
     _exit(127);
 }
 
+/* Waits until the program ends and returns its exit status and output; run_free frees them. */
 static inline Run program_finish(pid_t pid)
 {
     int status;
@@ -176,7 +180,7 @@ static inline void run_free(Run *run)
     free(run->err);
 }
 
-/* Runs `plstm LINE`, split at spaces. */
+/* Runs `plstm LINE` with the line split at spaces, and waits for it; run_free frees the result. */
 __attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format, ...)
 {
     char line[4096], *words[MAX_WORDS];
@@ -188,7 +192,8 @@ __attribute__((format(printf, 1, 2))) static inline Run plstm(const char *format
     return program_finish(program_start(words, 0));
 }
 
-/* The same if only the exit status matters; an unexpected status prints the output. */
+/* Runs `plstm LINE` when only the exit status matters; a status other than `code` prints standard
+ * error and fails the test. */
 __attribute__((format(printf, 2, 3))) static inline void plstm_expect(int code, const char *format,
                                                                       ...)
 {
@@ -209,7 +214,7 @@ static inline void assert_contains(const char *text, const char *phrase)
     if (!strstr(text, phrase)) fail_msg("'%s' is not in: %s", phrase, text);
 }
 
-/* Checks that standard error has exactly one line. */
+/* Checks that the text has exactly one line. */
 static inline void assert_one_line(const char *text)
 {
     const char *end = strchr(text, '\n');

@@ -1,5 +1,5 @@
-"""safetensors in the standard library alone. The tests use it to read and write the format if the official package is missing, and as an
-implementation that shares no code with host/store/safetensors.c.
+"""Reads and writes safetensors with the standard library alone. The tests use it if the official package is missing,
+and as an implementation that shares no code with host/store/safetensors.c.
 
     read(path)  -> ({name: Tensor}, {key: value}), both in the file's order; raises ValueError with the fault
     write(path, {name: Tensor}, {key: value} or None)
@@ -28,7 +28,7 @@ class Tensor(NamedTuple):
 
 
 def floats(shape, values):
-    """Returns a float32 tensor of these values."""
+    """Returns a float32 tensor of this shape and these values, flat and row-major."""
     t = Tensor("F32", tuple(shape), array.array("f", values).tobytes())
     assert len(t.data) == 4 * math.prod(shape)
     return t

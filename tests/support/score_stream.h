@@ -1,5 +1,6 @@
-/* Scores a stream with a model, in rows (SPEC 6's valid) or, if rows is 0, as one sequence in
- * windows of the model's length. */
+/* Scores a stream of n ids: with rows > 0 as `rows` rows in windows of `seq` (SPEC 6's valid), with
+ * rows = 0 as one sequence in windows of the model's T * B positions. `what` names the stream in
+ * the sentence of an error. Returns an exit code; *totals holds the sums. */
 #ifndef PLSTM_TESTS_SCORE_STREAM_H
 #define PLSTM_TESTS_SCORE_STREAM_H
 

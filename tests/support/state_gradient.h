@@ -1,5 +1,5 @@
-/* state_gradient: runs one window of a backend with gradients from beyond it, to compare
- * backends. */
+/* state_gradient: runs one window that receives the gradients of its final state, so that tests can
+ * compare backends. */
 #ifndef PLSTM_TESTS_STATE_GRADIENT_H
 #define PLSTM_TESTS_STATE_GRADIENT_H
 
@@ -8,6 +8,7 @@
 #include "host/train/model.h"
 #include "kernels/philox.h"
 
+/* Returns n drawn values between -1 and 1, or NULL; the caller frees them. */
 static inline float *state_gradient_drawn(uint32_t seed, int64_t n)
 {
     float *x = malloc((size_t)n * sizeof *x);
@@ -16,12 +17,13 @@ static inline float *state_gradient_drawn(uint32_t seed, int64_t n)
     return x;
 }
 
-/* The length of state_gradients' result, whose first numbers are those of the state. */
+/* Returns how many of state_gradients' numbers belong to the state; they come first. */
 static inline int64_t state_gradients_state(const BackendConfig *g)
 {
     return 2 * g->shape.L * g->B * g->shape.H;
 }
 
+/* Returns how many numbers state_gradients returns. */
 static inline int64_t state_gradients_all(const BackendConfig *g)
 {
     int64_t n = state_gradients_state(g);

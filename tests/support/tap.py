@@ -8,6 +8,7 @@ class Skip(Exception):
 
 
 def main(names):
+    """Runs the test_* functions of `names`, or those named as arguments. Exits with 1 if one failed, else with 0."""
     tests = [(name, f) for name, f in names.items() if name.startswith("test_") and callable(f)]
     wanted = sys.argv[1:]
     if wanted:

@@ -1,4 +1,4 @@
-/* toy: a task that only tests of the frame use: a few drawn sequences of 1 to 9 positions with
+/* toy: a task for the tests of what all tasks share: a few drawn sequences of 1 to 9 positions with
  * padding, feature rows and positions that are not scored, in minibatches whose T and B vary. */
 #ifndef PLSTM_TESTS_TOY_H
 #define PLSTM_TESTS_TOY_H
@@ -39,21 +39,24 @@ typedef struct ToySource {
     float features[TOY_POSITIONS * TOY_F];
 } ToySource;
 
+/* Returns the draw number `what` (0 to 3) of a position. */
 static inline uint32_t toy_draw(int sequence, int64_t t, int what)
 {
     return philox_block(20, (uint64_t)sequence, (uint64_t)t).word[what];
 }
 
-/* 9 5 1 6 2 7 3 8 4 9 5 */
+/* Returns the length of a sequence: 9 5 1 6 2 7 3 8 4 9 5. */
 static inline int64_t toy_length(int sequence) { return (sequence * 5 + 8) % TOY_LONGEST + 1; }
 
-/* Every position has a place, scored or not. */
+/* Returns a position's place, whether it is scored or not: its number in all sequences, padded to
+ * TOY_LONGEST. */
 static inline int64_t toy_place(const Source *source, int64_t t, int64_t b)
 {
     const ToySource *s = (const ToySource *)source;
     return s->sequence[b] * TOY_LONGEST + s->first + t;
 }
 
+/* Fills a batch with B sequences' positions from `first`, T of them; *b points into *s. */
 static inline void toy_fill(ToySource *s, int64_t first, int64_t T, int64_t B, Batch *b)
 {
     int64_t n = 0;
@@ -85,7 +88,8 @@ static inline int64_t toy_longest(const ToySource *s, int64_t B)
     return T;
 }
 
-/* Three batches of 4, 4 and 3 sequences, whose members change from epoch to epoch. */
+/* Gets batch i of 3, of 4, 4 and 3 sequences; which sequences are in it changes from epoch to
+ * epoch. */
 static inline void toy_get(Source *source, int64_t epoch, int64_t i, Batch *b)
 {
     ToySource *s = (ToySource *)source;
@@ -96,7 +100,8 @@ static inline void toy_get(Source *source, int64_t epoch, int64_t i, Batch *b)
     toy_fill(s, 0, toy_longest(s, B), B, b);
 }
 
-/* The same batches, each cut into windows up to the longest of all sequences. */
+/* Gets window i of the batches of epoch 1, each of which is cut into windows that cover TOY_LONGEST
+ * positions. */
 static inline void toy_get_window(Source *source, int64_t epoch, int64_t i, Batch *b)
 {
     ToySource *s = (ToySource *)source;
@@ -110,7 +115,8 @@ static inline void toy_get_window(Source *source, int64_t epoch, int64_t i, Batc
 
 static inline void toy_source_close(Source *source) { free(source); }
 
-/* window 0 means whole sequences. */
+/* Returns a source of whole sequences if `window` is 0, otherwise of windows of that length.
+ * source_close frees it. */
 static inline Source *toy_source(ToyKind kind, int64_t window)
 {
     ToySource *s = calloc(1, sizeof *s);
@@ -130,7 +136,8 @@ static inline Source *toy_source(ToyKind kind, int64_t window)
     return &s->source;
 }
 
-/* Opens a backend with room for the task's batches. */
+/* Returns the configuration of a model of this kind, with H units, L layers and room for the task's
+ * batches. */
 static inline BackendConfig toy_config(ToyKind kind, int64_t H, int64_t L)
 {
     Source *source = toy_source(kind, 0);
