@@ -673,7 +673,7 @@ static void test_read_only(void **state)
     assert_false(exists(in_folder("locked/model.tmp")));
 }
 
-static void tereplace_check(void **state)
+static void test_replacing(void **state)
 {
     (void)state;
     Error e = {0};
@@ -796,7 +796,7 @@ int main(void)
         cmocka_unit_test(test_truncated),         cmocka_unit_test(test_hostile_sizes),
         cmocka_unit_test(test_not_files),         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_unwritable),        cmocka_unit_test(test_read_only),
-        cmocka_unit_test(tereplace_check),        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_replacing),         cmocka_unit_test(test_links),
         cmocka_unit_test(test_stale_temporary),   cmocka_unit_test(test_writers_at_once),
         cmocka_unit_test(test_bad_text),
     };

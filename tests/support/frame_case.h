@@ -21,7 +21,6 @@ typedef struct ToyRun {
     double loss[TOY_STEPS], norm[TOY_STEPS];
     int64_t hits[TOY_STEPS];
     Params weights;
-    int graphs; /* number of graphs that the cuda backend keeps */
 } ToyRun;
 
 /* Stores the result of step *next, if r is one (r->step >= 0), and increments *next. */
