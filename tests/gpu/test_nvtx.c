@@ -13,7 +13,7 @@ static int set_up(void **state)
     return folder_make(state);
 }
 
-/* Trains that many minibatches; `text` receives the record. */
+/* Trains for `steps` minibatches; `text` receives the recorded ranges. */
 static void train(int steps, const char *eager, const char *more)
 {
     const char *path = in_folder("ranges");
@@ -39,7 +39,7 @@ static int count(const char *line)
     return n;
 }
 
-/* Checks that every range that was pushed is popped, and never more. */
+/* Checks that every range that was pushed is popped, and that no other pop occurs. */
 static void assert_nested(void)
 {
     int open = 0;
