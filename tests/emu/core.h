@@ -39,8 +39,8 @@ struct RaceThread {
     uint32_t cluster_time = 0, proxy_time = 0;
     /* what relaxed reads have seen and no fence of block or device scope has acquired yet */
     View *pending_block = nullptr, *pending_device = nullptr;
-    View *last_seen =
-        nullptr; /* id of the View joined last; only compared, to skip repeated polls */
+    /* id of the View that was joined last; only compared, to skip repeated polls */
+    View *last_seen = nullptr;
 };
 
 /* One cp.async for which its thread has not waited yet. */

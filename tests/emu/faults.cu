@@ -874,8 +874,8 @@ static int gather(int bug)
     enum { STEPS = 4 };
     float *out = device_alloc<float>(8 * 64);
     launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
-    return differs(out, 8 * 64,
-                   [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, doubled in each step */
+    /* 31 * 32 / 2 / 16 after the first step, doubled in each later step */
+    return differs(out, 8 * 64, [](int) { return 31.0f * 8; });
 }
 
 enum {

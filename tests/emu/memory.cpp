@@ -30,8 +30,8 @@ enum : size_t { ALIGN = 512, GUARD = 512, PAGE = 4096 };
 enum : unsigned char { FREE_BYTE = 0xFF, GUARD_BYTE = 0xA5 };
 
 struct Heap {
-    size_t start, size,
-        top; /* offsets in the arena; top: the first byte that was never allocated */
+    /* offsets in the arena and bytes; top is the first byte that was never allocated */
+    size_t start, size, top;
     std::map<size_t, Allocation> live;
     std::map<size_t, size_t> holes; /* offset -> bytes, coalesced */
     size_t bytes;

@@ -43,7 +43,7 @@ static void test_warp_ops(void **)
             const unsigned want[] = {27 + warp,
                                      3 + warp,
                                      9 + warp,
-                                     15 + warp, /* lane 5 has no lane 6 below: its own value */
+                                     15 + warp, /* no lane is 6 below lane 5: its own value */
                                      15 + warp,
                                      21 + warp,
                                      63 + warp,

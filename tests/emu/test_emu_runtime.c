@@ -245,8 +245,8 @@ static void test_memory(void **state)
     assert_int_equal(bytes[9], 5);
     assert_int_equal(cudaMemcpy(bytes, (char *)q + 990, 11, cudaMemcpyDeviceToHost),
                      cudaErrorInvalidValue);
-    assert_int_equal(cudaMemcpy(p, q, 10, cudaMemcpyHostToDevice),
-                     cudaErrorInvalidValue); /* wrong direction */
+    /* The direction contradicts the pointers. */
+    assert_int_equal(cudaMemcpy(p, q, 10, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
     struct cudaPointerAttributes a;
     OK(cudaPointerGetAttributes(&a, (char *)p + 5));
     assert_int_equal(a.type, cudaMemoryTypeDevice);

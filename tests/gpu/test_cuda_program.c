@@ -380,9 +380,9 @@ static void eval_and_sample_agree_with_cpu(void **state)
             fail_msg("%s: %d and %d: %s%s", line[i], cpu.code, cuda.code, cpu.err, cuda.err);
         if (i > 3) assert_string_equal(cpu.out, cuda.out);
         else {
+            /* from_y begins after the line with the device's name. */
             const char *split = i & 1 ? "valid" : "test", *from_x = strstr(cpu.out, split),
-                       *from_y =
-                           strstr(cuda.out, split); /* after the line with the device's name */
+                       *from_y = strstr(cuda.out, split);
             assert_true(from_x && from_y);
             assert_alike(from_x, from_y);
         }

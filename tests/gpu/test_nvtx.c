@@ -71,8 +71,8 @@ static void replay_marks_steps(void **state)
     assert_int_equal(count("push step"), 9);
     assert_int_equal(count("push forward"), 1); /* only in the first step, which warms up */
     assert_nested();
-    const char *last =
-        strstr(text, "push update\npop\npop\n"); /* after this, steps have no inner ranges */
+    /* After this, steps have no inner ranges. */
+    const char *last = strstr(text, "push update\npop\npop\n");
     assert_non_null(last);
     last += strlen("push update\npop\npop\n");
     for (int i = 0; i < 8; i++, last += strlen("push step\npop\n"))

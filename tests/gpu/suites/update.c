@@ -57,7 +57,7 @@ static void sgd_follows_reference(void **state)
         {5, 3, 7, 2, 5, 0, 1, 0},
         {4096, 15, 23, 6, 0.5, 0, 0, 0},
         {4097, 15, 23, 1000, 50, 0, 3, 0},
-        {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than blocks for them */
+        {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than the blocks that sum them */
         {30000, 300, 3, 50, 1e9, 0, 0, 0},
         {1003, 40, 130, 1, 0.01, 0, 0, 0},
         /* The largest grid does not cover this many elements in one pass. */
