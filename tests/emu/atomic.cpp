@@ -1,6 +1,6 @@
 /* Atomics, polls and ordered accesses: the operations by which threads communicate. One OS thread
- * runs everything, so each is atomic by itself. This file must let other threads run, recognise
- * spin loops, and inform the race detector. */
+ * runs everything, so each operation is atomic without further measures. This file lets other
+ * threads run, recognises spin loops, and informs the race detector. */
 #include <string.h>
 
 #include "core.h"
@@ -45,8 +45,8 @@ static uint64_t apply(int op, int type, uint64_t old, uint64_t value, uint64_t c
     case EMU_ATOMIC_DEC: return o == 0 || o > v ? v : o - 1;
     default: break;
     }
-    switch (
-        type) { /* unsigned arithmetic is two's complement: signed only matters for min and max */
+    /* Unsigned arithmetic is two's complement, so signedness only matters for min and max. */
+    switch (type) {
     case EMU_I32:
         return op >= EMU_ATOMIC_MIN ? typed<int32_t>(op, old, value)
                                     : typed<uint32_t>(op, old, value);
@@ -98,9 +98,9 @@ static uint64_t peek(const void *p, size_t size)
 static void poll_load(const void *p, void *out, size_t size, const char *file, int line,
                       uintptr_t pc)
 {
-    /* Yield first, then record the value read; the other order would lose the edge from the writer
-     * that ran in between. A first poll does not yield in the plain order, since most flags are
-     * already set. */
+    /* Yield first, then record the value that was read; in the other order the race detector would
+     * lose the edge from a writer that ran in between. A first poll does not yield in the plain
+     * order, since most flags are already set. */
     Thread *t = emu_thread;
     if (t->poll_address == p && t->poll_value == peek(p, size)) sched_yield_idle(file, line);
     else sched_preempt();

@@ -1,5 +1,5 @@
-/* The cell's forward pass in both its forms, for test_emu_cell.cpp. This file is compiled for the K20,
- * since only then has cell.cuh the form for GPUs that issue in order. */
+/* The cell's forward pass in both its forms, for test_emu_cell.cpp. This file is compiled for the
+ * K20, since only then has cell.cuh the form for GPUs that issue in order. */
 #define EMU_ARCH 350
 #include "cell_kernels.h"
 

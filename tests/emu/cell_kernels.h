@@ -4,15 +4,16 @@
 
 #include "cuda_runtime_api.h"
 
-/* One unit at one step. On entry i, f, g and o are pre-activations and c the state before the step;
- * on exit they are the activations and the state after it. */
+/* One unit at one step. On entry i, f, g and o are pre-activations and c is the cell state before
+ * the step; on exit they are the activations and the cell state after it, and h is the output. */
 struct CellCase {
     float i, f, g, o, c, h;
 };
 
-/* Runs n cells in place, by the form for GPUs that issue in order (cell.cuh) or by the other. */
+/* Runs n cells in place. in_order selects the form for GPUs that issue in order (cell.cuh); 0
+ * selects the other form. */
 cudaError_t kernel_cells(CellCase *cells, int n, int in_order);
-/* x (n,3): x[i][0] = x[i][0] * x[i][1] + x[i][2], rounded down. */
+/* Computes x[i][0] = x[i][0] * x[i][1] + x[i][2], rounded down, for x (n,3). */
 cudaError_t kernel_round_down(float *x, int n);
 
 #endif

@@ -1,9 +1,9 @@
 /* Clusters of blocks: their barrier, distributed shared memory, mbarriers, and the stores and
- * copies that an mbarrier counts.
+ * copies whose bytes an mbarrier counts.
  *
- * These operations complete as late as the device allows: when a thread polls whether the phase of
- * their mbarrier has ended; in random schedules some of them complete earlier, in any order. Until
- * then the target is NaN. */
+ * These stores and copies complete as late as the device allows: when a thread polls whether the
+ * phase of their mbarrier has ended. In random schedules some of them complete earlier, in any
+ * order. Until an operation completes, its target holds NaN. */
 #include <string.h>
 
 #include <algorithm>

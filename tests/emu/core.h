@@ -18,8 +18,8 @@
 #error "the emulator itself must not be compiled with -fsanitize=thread: only kernels are"
 #endif
 
-struct View;     /* race.cpp: what is ordered before a thread, of other blocks */
-struct LaneView; /* race.cpp: what is ordered before a thread, of its warp */
+struct View; /* race.cpp: accesses of other blocks that are ordered before a thread's next one */
+struct LaneView; /* race.cpp: accesses of the thread's own warp that are ordered before it */
 
 /* The accesses that a thread's last fence covers. */
 struct FenceSnap {
@@ -34,12 +34,13 @@ struct RaceThread {
     View *view = nullptr;
     LaneView *lanes = nullptr;
     FenceSnap fence_block, fence_device;
-    View *cluster_view = nullptr; /* its View at its arrival at the cluster's barrier */
-    /* times of that arrival and of its last fence_async_proxy */
+    View *cluster_view = nullptr; /* the thread's View at its arrival at the cluster's barrier */
+    /* times of that arrival and of the thread's last fence_async_proxy */
     uint32_t cluster_time = 0, proxy_time = 0;
-    View *pending_block = nullptr,
-         *pending_device = nullptr; /* seen through relaxed reads, not yet fenced */
-    View *last_seen = nullptr;      /* to skip repeated polls; not owned, only compared */
+    /* what relaxed reads have seen and no fence of block or device scope has acquired yet */
+    View *pending_block = nullptr, *pending_device = nullptr;
+    /* id of the View that was joined last; only compared, to skip repeated polls */
+    View *last_seen = nullptr;
 };
 
 /* One cp.async for which its thread has not waited yet. */
@@ -47,7 +48,7 @@ struct Copy {
     unsigned char *to;
     const unsigned char *from;
     unsigned bytes;
-    uint32_t group, time; /* time: the race detector's */
+    uint32_t group, time; /* time of the race detector's counter */
     uintptr_t pc;
     unsigned char then[16]; /* the source at the start of the copy */
 };
@@ -59,13 +60,13 @@ struct alignas(64) Thread { /* the fields used by a switch come first, in one ca
     struct Block *block;
     struct Warp *warp;
     uint3 tid;
-    unsigned index; /* linear in the block */
-    uint32_t gid;   /* linear in the grid */
+    unsigned index; /* linear index within the block */
+    uint32_t gid;   /* linear index within the grid */
     ThreadState state;
-    bool bounded, expired; /* inside a wait with a timeout; the timeout has been signalled */
-    bool
-        /* has arrived at the cluster's barrier of phase cluster_phase, without the wait */
-        cluster_arrived;
+    /* whether it is inside a wait with a timeout, and whether that timeout has been signalled */
+    bool bounded, expired;
+    /* whether it has arrived at the cluster's barrier of phase cluster_phase but not waited yet */
+    bool cluster_arrived;
     const char *file; /* source line of its current or last wait */
     int line;
     const void *poll_address;
@@ -112,24 +113,24 @@ struct Flight {
     unsigned char word[16];          /* the data of a store */
     std::vector<unsigned char> then; /* the source at the start of a bulk copy */
     const Block *source;             /* the block whose shared memory is the source, or NULL */
-    uint32_t issuer, time;           /* time: the race detector's */
+    uint32_t issuer, time;           /* time of the race detector's counter */
     FenceSnap snap;                  /* the issuer's View */
     uintptr_t pc;
 };
 
 struct MbarrierRace {
-    /* What the arrivals of this phase released; what those of the ended phases released. */
+    /* what the arrivals of the current phase released, and what those of earlier phases released */
     View *gather, *done;
-    uint64_t last_base; /* the last joined View */
+    uint64_t last_base; /* id of the View that was joined last */
     uint32_t thread, time, agent;
-    uintptr_t pc; /* of mbarrier_init */
+    uintptr_t pc; /* of the call of mbarrier_init */
 };
 
 struct Mbarrier {
     unsigned char *at;
-    unsigned count, pending,
-        owner;       /* arrivals per phase; missing arrivals; the thread that initialised it */
-    long long bytes; /* announced minus arrived bytes */
+    /* arrivals per phase, arrivals still missing, and the thread that initialised it */
+    unsigned count, pending, owner;
+    long long bytes; /* announced bytes minus arrived bytes */
     uint32_t phase;
     bool fenced; /* whether bulk copies may use it */
     std::vector<Flight> flights;
@@ -138,16 +139,16 @@ struct Mbarrier {
 
 /* Blocks that run at the same time. */
 struct Cluster {
-    unsigned size, finished, alive,
-        pending;    /* pending: threads that have not arrived at the barrier */
+    /* blocks, ended blocks, living threads, and threads that have not arrived at the barrier */
+    unsigned size, finished, alive, pending;
     uint32_t phase; /* number of completed barriers */
     Block *block[16];
-    View *race_view; /* what the last barrier orders */
+    View *race_view; /* the accesses that the last barrier orders */
 };
 
 struct Block {
     uint3 idx;
-    unsigned number; /* linear in the grid */
+    unsigned number; /* linear index within the grid */
     uint32_t gid0;
     int slot;
     unsigned threads, alive, arrived;
@@ -160,7 +161,7 @@ struct Block {
     std::vector<Warp> warp;
     std::vector<Piece> pieces;
     unsigned char *shared; /* this slot's window of the shared arena */
-    Cluster *cluster;      /* NULL: no cluster, and no cluster operation yet */
+    Cluster *cluster; /* NULL before the first cluster operation of a launch without clusters */
     std::vector<Mbarrier> mbarriers;
     size_t static_used;
 #ifdef EMU_RACE
@@ -178,8 +179,8 @@ struct Grid {
     size_t dynamic_shared, shared_limit;
     bool cooperative;
     unsigned resident_max, started, finished, live;
-    unsigned cluster,
-        released; /* blocks per cluster, or 0 without clusters; blocks whose slot may be reused */
+    /* blocks per cluster (0: none), and the number of blocks whose slots may be reused */
+    unsigned cluster, released;
     unsigned grid_arrived;
     const char *grid_file;
     int grid_line;
@@ -202,29 +203,29 @@ cudaError_t sched_run(Grid *grid);
 [[noreturn]] void emu_fault(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* A report outside any launch. */
+/* Reports a fault outside any launch. */
 void emu_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* "block (1,0,0) thread (5,0,0)" */
+/* Names a thread: "block (1,0,0) thread (5,0,0)". */
 std::string emu_who(const Thread *t);
 std::string emu_who_gid(uint32_t gid);
 
-/* The source line of a code address, "file:line (function)", or of a given site. */
+/* Returns the source line of a code address as "file:line (function)". */
 std::string emu_where(uintptr_t pc);
 std::string emu_function_name(const void *function);
 
 /* Informs the scheduler that the running thread changed something; in a livelock no thread does. */
 void sched_progress();
-/* Yields after a poll, or an atomic, that changed nothing. */
+/* Yields after a poll that read nothing new, or an atomic that changed nothing. */
 void sched_yield_idle(const char *file, int line);
 /* In random schedules, may yield. */
 void sched_preempt();
 void sched_seed(unsigned long long seed);
 void sched_watchdog(double seconds);
 void sched_signals(); /* (re)installs the signal handlers */
-bool sched_poll_note(const void *p,
-                     uint64_t value); /* true if this is the last value that the thread saw */
-extern unsigned char *stack_pool;     /* all fibers' stacks */
+/* Records a poll of p; returns true if the thread polls p again and reads the same value. */
+bool sched_poll_note(const void *p, uint64_t value);
+extern unsigned char *stack_pool; /* all fibers' stacks */
 extern size_t stack_pool_size;
 static inline bool sched_is_stack(const void *p)
 {
@@ -260,8 +261,8 @@ enum : size_t {
     ARENA_DEVICE = (size_t)64 << 30,
     ARENA_HOST = (size_t)16 << 30,
     ARENA_BODY = (size_t)64 << 20,
-    SHARED_WINDOW =
-        (size_t)1 << 20, /* per block slot: at most 227 KB plus guards; the rest is never used */
+    /* per block slot; a block uses at most 227 KB plus guards, and never the rest */
+    SHARED_WINDOW = (size_t)1 << 20,
     SHARED_GUARD = 128,
     ARENA_SHARED = SHARED_WINDOW * 8192,
     ARENA_SPAN = ARENA_DEVICE + ARENA_HOST + ARENA_BODY + ARENA_SHARED
@@ -278,22 +279,22 @@ void arena_init();
 void arena_reset();
 unsigned char *arena_alloc(size_t bytes, bool host); /* returns NULL if none is left */
 bool arena_free(void *p, bool host);                 /* returns false if p is no allocation */
-/* the live allocation that contains p, or NULL */
+/* Returns the live allocation that contains p, or NULL. */
 const Allocation *arena_find(const void *p);
-/* whether p is in the device part, live or not */
+/* Returns whether p is in the device part, allocated or not. */
 bool arena_is_device(const void *p);
 bool arena_is_host(const void *p);
-void arena_unlock(); /* may be nested: runtime calls and launches */
+void arena_unlock(); /* makes device memory accessible; calls may be nested */
 void arena_lock();
 bool arena_is_locked();
 size_t arena_live_bytes();
 size_t arena_live_host();
 unsigned char *arena_shared_window(int slot);
-int arena_shared_slot(const void *p); /* the block slot whose window contains p, or -1 */
-/* returns false if a guard after an allocation was overwritten */
+int arena_shared_slot(const void *p); /* returns the block slot whose window contains p, or -1 */
+/* Returns false, with a text, if a guard after an allocation was overwritten. */
 bool arena_check_guards(std::string *text);
 std::string arena_describe(const void *p);
-void arena_each(void (*visit)(const Allocation &)); /* every live allocation */
+void arena_each(void (*visit)(const Allocation &)); /* visits every live allocation */
 void arena_set_protection(bool on);
 
 /* ---- device.cpp ---- */
@@ -323,7 +324,8 @@ int device_occupancy(const KernelInfo *kernel, unsigned threads, size_t dynamic_
 cudaError_t device_check_launch(const cudaLaunchConfig_t *config, const void *kernel,
                                 bool *cooperative, unsigned *cluster, int *resident,
                                 std::string *why);
-/* Returns the launch's cluster size (0 without that attribute), or the reason of a refusal. */
+/* Sets *cluster to the launch's cluster size (0 without that attribute). If it refuses the launch,
+ * returns the error and sets *why to the reason. */
 cudaError_t device_cluster(const cudaLaunchConfig_t *config, const void *kernel, unsigned *cluster,
                            std::string *why);
 int device_clusters(const KernelInfo *kernel, unsigned threads, size_t dynamic_shared,
@@ -334,20 +336,21 @@ void device_forget_kernels();
 
 enum OpKind { OP_KERNEL, OP_COPY, OP_SET, OP_HOST, OP_RECORD, OP_WAIT, OP_GRAPH };
 
-/* Called first by every API function that can fail: it counts, injects faults and returns sticky
- * errors. */
+/* Every API function that can fail calls this first: it counts the call, injects faults and returns
+ * a sticky error. */
 cudaError_t emu_enter(const char *call, enum emu_call kind);
 /* Records an error for cudaGetLastError and returns it. */
 cudaError_t emu_return(cudaError_t error);
-/* Queues work on a stream, or adds a node to the graph that the stream is captured into. */
 struct HostRange {
     const void *at;
     size_t bytes;
     bool written;
 };
+/* Queues work on a stream, or adds a node to the graph that the stream is captured into. */
 cudaError_t emu_enqueue(cudaStream_t stream, OpKind kind, struct EmuWork *work);
 
-struct EmuWork {                 /* queued work of a stream, which may run several times (graphs) */
+/* Queued work of a stream; as part of a graph it may run several times. */
+struct EmuWork {
     std::vector<HostRange> host; /* host memory that it accesses when it runs */
     virtual cudaError_t run() = 0;
     virtual ~EmuWork() {}
@@ -382,8 +385,8 @@ void race_release_end();
 void race_readonly(const void *p, size_t size, uintptr_t pc);
 void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr_t pc);
 /* Starts an asynchronous copy of whole words from `from` (NULL for a store) and returns its time.
- * At its end the words belong, for cp.async (mbarrier NULL), to the waiting thread, else to the
- * threads that wait for the mbarrier. */
+ * At its end the words belong to the waiting thread for cp.async (mbarrier NULL), and otherwise to
+ * the threads that wait for the mbarrier. */
 uint32_t race_copy_begin(const void *to, const void *from, size_t bytes, uintptr_t pc);
 void race_copy_end(const void *to, const void *from, size_t bytes, uint32_t time, uint32_t issuer,
                    MbarrierRace *mbarrier, uintptr_t pc);

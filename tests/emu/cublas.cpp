@@ -1,9 +1,9 @@
 /* cuBLAS and cuBLASLt over OpenBLAS. Arguments are checked at the call, with cuBLAS's codes; the
- * arithmetic is queued. It differs from the library as follows. Sums are OpenBLAS's, so compare
- * with a tolerance. TF32 rounds the inputs to 10 fraction bits (to nearest, ties away from zero) on
- * devices that have it and computes in float; 16-bit inputs are widened, and sums are float.
- * cuBLASLt has two algorithms for each product, which differ in bits: the sum over k as a whole,
- * and in two halves, of which the second is in the workspace. */
+ * arithmetic is queued. It differs from the library as follows. OpenBLAS computes the sums, so
+ * tests compare with a tolerance. TF32 rounds the inputs to 10 fraction bits (to nearest, ties away
+ * from zero) on devices that have it and computes in float; 16-bit inputs are widened, and sums are
+ * float. cuBLASLt has two algorithms for each product, whose results differ in bits: one sums over
+ * k as a whole, the other in two halves, of which the second is in the workspace. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -82,7 +82,7 @@ extern "C" cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t
 {
     ENTER();
     handle->stream = stream;
-    handle->workspace = nullptr; /* as documented, a new stream restores the default workspace */
+    handle->workspace = nullptr; /* a new stream restores the default workspace, as documented */
     handle->workspace_bytes = 0;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -195,7 +195,7 @@ extern "C" const char *cublasGetStatusString(cublasStatus_t status)
 
 /* ---- products ---- */
 
-struct Scalar { /* read at the call, or on the device when the work runs */
+struct Scalar { /* alpha or beta: read at the call, or on the device when the work runs */
     bool device;
     const float *at;
     float value;
@@ -229,7 +229,7 @@ static float tf32(float x)
 
 static size_t type_size(cudaDataType t) { return t == CUDA_R_32F ? 4 : 2; }
 
-/* A matrix as floats: itself, or a rounded or widened copy. */
+/* Returns a matrix as floats: the matrix itself, or a rounded or widened copy in *copy. */
 static const float *as_float(const void *p, cudaDataType type, size_t n, bool round,
                              std::vector<float> *copy)
 {
@@ -278,7 +278,7 @@ struct Gemm {
                 if (be != 0.0f) as_float(ci, ct, nc, false, &c_copy);
                 fc = c_copy.data();
             }
-            if (be == 0.0f) /* then C is not read, not even a NaN in it */
+            if (be == 0.0f) /* C is not read then, not even a NaN in it */
                 for (int col = 0; col < n; col++)
                     memset(fc + (size_t)col * (size_t)ldc, 0, (size_t)m * sizeof(float));
             if (k == 0) {
@@ -530,8 +530,8 @@ struct EmuMatrixLayout {
 };
 struct EmuMatmulPreference {
     uint64_t workspace = 0;
-    uint32_t alignment[4] = {256, 256, 256,
-                             256}; /* alignment of A, B, C, D: the library's default */
+    /* alignment of A, B, C and D in bytes: the library's default */
+    uint32_t alignment[4] = {256, 256, 256, 256};
 };
 
 #define LT_ENTER(object)                                                                           \
@@ -642,8 +642,8 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The words of an algorithm: [0] this mark and its number, [1] the product, [2] bytes of workspace,
- * [3] alignment of A, B, C and D. */
+/* The words of an algorithm: [0] this mark and the algorithm's number, [1] the product, [2] bytes
+ * of workspace, [3] the alignments of A, B, C and D. */
 enum { LT_MARK = 0x4c74, LT_WHOLE = 1, LT_HALVES = 2 };
 
 static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
@@ -663,7 +663,7 @@ static uint64_t lt_product(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
     return h;
 }
 
-/* Whether the layouts a, b, c and d fit a product. */
+/* Checks that the layouts a, b, c and d fit a product. */
 static cublasStatus_t lt_check(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                cublasLtMatrixLayout_t d)
@@ -691,7 +691,7 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t des
     cublasStatus_t status = lt_check(desc, a, b, c, d);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     *found = 0;
-    /* like the library, also lists one that it would not run; its state shows that */
+    /* The library also lists algorithms that it would not run, whose state shows that; list one. */
     if (wanted > 1) {
         results[*found] = cublasLtMatmulHeuristicResult_t();
         results[(*found)++].state = CUBLAS_STATUS_NOT_SUPPORTED;

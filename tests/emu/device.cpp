@@ -1,4 +1,4 @@
-/* The device profiles, their occupancy, and the launches that they refuse.
+/* The device profiles: their facts, the occupancy of their SMs, and the launches that they refuse.
  *
  * Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the
  * occupancy rules are those of NVIDIA's occupancy calculator. Clocks are boost clocks of the SXM
@@ -31,7 +31,8 @@ static const Facts facts[] = {
      233472, 232448, 1024, 32, 128},
     {"H200", "NVIDIA H200", 9, 0, 132, 1980000, 3201000, 6144, 143167, 62914560, 39321600, 233472,
      232448, 1024, 32, 128},
-    /* Not verified: name, memory, clocks, bus width, the part of L2 that can be set aside. */
+    /* Not verified: the name, memory, clocks, bus width and the part of L2 that can be set
+     * aside. */
     {"B200", "NVIDIA B200", 10, 0, 148, 1965000, 3996000, 8192, 182642, 132120576, 82575360, 233472,
      232448, 1024, 32, 128},
 };
@@ -134,7 +135,7 @@ static std::unordered_map<const void *, KernelInfo> kernels;
 KernelInfo *device_kernel(const void *kernel) { return &kernels[kernel]; }
 void device_forget_kernels()
 {
-    for (auto &k : kernels) { /* ptxas's numbers stay valid; the program's settings are lost */
+    for (auto &k : kernels) { /* ptxas's numbers stay valid, but the program's settings are lost */
         k.second.max_dynamic = -1;
         k.second.non_portable_cluster = false;
     }
@@ -160,7 +161,7 @@ int device_registers(const KernelInfo *k, unsigned threads)
     return room < 64 ? room : 64;
 }
 
-/* The number of blocks of one kernel that an SM holds at once: the least of four limits. */
+/* Returns how many blocks of one kernel an SM holds at once: the least of four limits. */
 int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
 {
     const cudaDeviceProp &p = emu_device->prop;
@@ -184,7 +185,7 @@ int device_occupancy(const KernelInfo *k, unsigned threads, size_t dynamic)
     return blocks;
 }
 
-/* The number of clusters that are resident at once. */
+/* Returns how many clusters of `size` blocks are resident on the device at once. */
 int device_clusters(const KernelInfo *k, unsigned threads, size_t dynamic, unsigned size)
 {
     int per_sm = device_occupancy(k, threads, dynamic), clusters = 0;

@@ -61,7 +61,7 @@ extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t sha
 }
 extern "C" const void *kernel_shaped_address(void) { return (const void *)shaped_kernel; }
 
-/* Lane 5 of each warp reports, word 32*warp + k. */
+/* Lane 5 of each warp writes its results to the words from 32 * warp on. */
 __global__ void warp_ops_kernel(unsigned *out)
 {
     const unsigned all = 0xffffffffu;
@@ -200,7 +200,7 @@ __global__ void memory_kernel(unsigned *out)
     }
 }
 
-/* Loads past L1, and copies in three groups of which the second is empty. */
+/* Loads that bypass L1, and copies in three groups of which the second is empty. */
 __global__ void copies_kernel(unsigned *out)
 {
     Smem sm;
@@ -232,9 +232,13 @@ static __device__ void store_d(unsigned *out, const float (&d)[4])
             __float_as_uint(d[i]);
 }
 
-/* d starts as row - column. Words 0: a and b by ldmatrix from rows of k; 128: b by ldmatrix_trans
- * from rows of n; 256: tf32; 384: movmatrix_trans of what ldmatrix brings; 416: ldmatrix_trans of
- * the same; 448: tf32_round. */
+/* d starts as row - column. The results begin at these words:
+ *     0    bf16, a and b loaded by ldmatrix, b from rows of k
+ *   128    bf16, b loaded by ldmatrix_trans from rows of n
+ *   256    tf32
+ *   384    movmatrix_trans of a matrix that ldmatrix loaded
+ *   416    ldmatrix_trans of the same matrix
+ *   448    tf32_round */
 __global__ void tensor_kernel(unsigned *out)
 {
     Smem sm;
@@ -260,8 +264,8 @@ __global__ void tensor_kernel(unsigned *out)
     mma_bf16(d, a, b);
     store_d(out + 128, d);
     for (int i = 0; i < 4; i++) a[i] = tf32_round(1.0001f * a_of(g + i % 2 * 8, q + i / 2 * 4));
-    for (int i = 0; i < 2; i++)
-        b[i] = __float_as_uint(b_of(q + i * 4, g)) | 0x1fffu; /* bits that the operation ignores */
+    for (int i = 0; i < 2; i++) /* the operation ignores the bits that are set here */
+        b[i] = __float_as_uint(b_of(q + i * 4, g)) | 0x1fffu;
     for (int i = 0; i < 4; i++) d[i] = start[i];
     mma_tf32(d, a, b);
     store_d(out + 256, d);

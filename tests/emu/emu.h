@@ -33,13 +33,13 @@ const char *emu_device_name(int i);
  * more blocks fit nowhere. */
 void emu_gpc_sms(int sms);
 
-/* 0: deterministic order, block after block. Anything else: a random schedule that this number
- * determines. */
+/* Selects the schedule: 0 is the deterministic order, block after block; any other number
+ * determines a random schedule. */
 void emu_seed(unsigned long long seed);
 
-/* Sets the numbers that ptxas would report for a kernel, for the occupancy. The default is 64
- * registers (or the block's share of the register file, if that is less) and no static shared
- * memory. */
+/* Sets the numbers that ptxas would report for a kernel: registers per thread, and bytes of static
+ * shared memory per block. They determine the occupancy. The default is 64 registers (or the
+ * block's share of the register file, if that is less) and no static shared memory. */
 void emu_set_registers(const void *kernel, int registers);
 void emu_set_static_shared(const void *kernel, size_t bytes);
 
@@ -63,7 +63,8 @@ const char *emu_report(void);
 void emu_report_clear(void);
 void emu_quiet(int on);
 
-/* The number of fiber switches since the process began, the measure of the emulator's own speed. */
+/* Returns the number of fiber switches since the process began, which measures the emulator's own
+ * speed. */
 unsigned long long emu_switches(void);
 
 /* ---- fault injection ---- */
@@ -87,14 +88,15 @@ void emu_fail_call(enum emu_call kind, unsigned long n, cudaError_t error);
  * bus. n = 0 brings it back. */
 void emu_vanish_at(unsigned long n);
 
-/* The number of calls of that kind since the last emu_reset or emu_calls_clear, and the name of the
- * last call that was made to fail. */
+/* emu_calls returns the number of calls of that kind since the last emu_reset or emu_calls_clear;
+ * emu_failed_call returns the name of the last call that was made to fail, or "". */
 unsigned long emu_calls(enum emu_call kind);
 void emu_calls_clear(void);
 const char *emu_failed_call(void);
 
-/* The bytes and blocks of cudaMalloc that are not freed; emu_live_objects counts pinned host
- * memory, streams, events and graphs, so that a test can show that an error path frees all. */
+/* emu_live_bytes returns the bytes of device memory that are not freed; emu_live_objects counts
+ * pinned host memory, streams, events, graphs (also instantiated ones) and cuBLAS handles. With
+ * both a test can show that an error path frees everything. */
 size_t emu_live_bytes(void);
 size_t emu_live_objects(void);
 

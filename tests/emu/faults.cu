@@ -237,7 +237,7 @@ static int run_mask(int bug)
     return v.empty() || v[9] != 3;
 }
 
-/* A shuffle that reads a lane which does not take part. */
+/* A shuffle reads a lane that does not take part. */
 __global__ void absent_lane_kernel(float *out, int bug)
 {
     if (threadIdx.x < 16)
@@ -261,8 +261,8 @@ enum {
     MISALIGNED = 32
 };
 
-/* Two groups: words of 4 bytes, then pieces of 16; each thread reads what its neighbour has
- * copied. */
+/* Copies in two groups: words of 4 bytes, then pieces of 16 bytes. Each thread reads what its
+ * neighbour has copied. */
 __global__ void copy_async_kernel(float *in, float *out, int bug)
 {
     Smem sm;
@@ -300,7 +300,7 @@ static int run_copy_misaligned(int bug) { return copy_async(bug ? MISALIGNED : 0
 
 enum { BEFORE_SYNC = 1, DIVERGENT = 2, ROW_MISALIGNED = 4 };
 
-/* Rows of ones times rows of ones, 16 products each. */
+/* Multiplies rows of ones by rows of ones: each result is a sum of 16 products. */
 __global__ void mma_kernel(float *out, int bug)
 {
     Smem sm;
@@ -552,8 +552,8 @@ static __device__ void barrier_of(unsigned *arrived, unsigned target)
 
 enum { NO_BARRIER = 1, ONE_BUFFER = 2, WRONG_TARGET = 4, NO_FENCES = 8 };
 
-/* h'[i] = h[i] + h[neighbour] + 1 in steps; each thread owns one element, and its neighbour is in
- * another block. */
+/* Computes h'[i] = h[i] + h[neighbour] + 1 in several steps. Each thread owns one element, and its
+ * neighbour is in another block. */
 __global__ void steps_kernel(float *h, unsigned *arrived, int n, int steps, int bug)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -572,7 +572,7 @@ static int steps_run(int bug, int blocks, int threads, int steps, size_t shared 
     float *h = device_alloc<float>((size_t)n * 2);
     launch(shape_of(blocks, threads, shared), steps_kernel, h, device_alloc<unsigned>(1), n, steps,
            bug);
-    /* every element is 2^steps - 1 */
+    /* Every element is 2^steps - 1. */
     return differs(h + (bug & ONE_BUFFER ? 0 : steps % 2 * n), n,
                    [=](int) { return (float)((1 << steps) - 1); });
 }
@@ -796,9 +796,10 @@ static int run_push_no_last(int bug) { return push(bug ? PUSH_NO_LAST : 0); }
 static int run_push_other(int bug) { return push(bug ? PUSH_OTHER_BLOCK : 0); }
 
 /* The same ring with two warps per block and no barrier of the block. Both warps read each buffer,
- * at different times, and each announces at the sender that it has; warp 0 also pushes. The fault:
- * only warp 0 announces. The correct kernel stays silent only because race.cpp keeps a time for
- * each warp: by the time of the last reader, warp 0 would have announced before it read. */
+ * at different times, and then arrives at the sender's `empty`; warp 0 also pushes. In the faulty
+ * kernel only warp 0 arrives. No race is reported in the correct kernel only because race.cpp keeps
+ * a time for each warp: with the last reader's time for both, warp 0 would seem to read after it
+ * arrived. */
 __global__ void two_warps_kernel(float *out, int steps, int bug)
 {
     Smem sm;
@@ -839,8 +840,8 @@ static int run_two_warps(int bug)
 }
 
 /* All blocks of a cluster push their part of h to all blocks. Two buffers are enough without
- * another signal, since a block's part of step t + 1 shows that it has read step t, if its own
- * threads have synchronised on that before they push. */
+ * another signal: a block's part of step t + 1 shows that the block has read step t, provided that
+ * its threads synchronise between those reads and the push. */
 __global__ void gather_kernel(float *out, int steps, int bug)
 {
     Smem sm;
@@ -873,8 +874,8 @@ static int gather(int bug)
     enum { STEPS = 4 };
     float *out = device_alloc<float>(8 * 64);
     launch(clustered(8, 64, 256 + 16, 4), gather_kernel, out, (int)STEPS, bug);
-    return differs(out, 8 * 64,
-                   [](int) { return 31.0f * 8; }); /* 31 * 32 / 2 / 16, then times 2 per step */
+    /* 31 * 32 / 2 / 16 after the first step, doubled in each later step */
+    return differs(out, 8 * 64, [](int) { return 31.0f * 8; });
 }
 
 enum {
@@ -888,8 +889,8 @@ enum {
     BULK_AS_DATA = 128
 };
 
-/* A block copies global memory that it has written into its shared memory by a bulk copy, changes
- * it there, and copies it into the next block's by another bulk copy. */
+/* A block writes global memory and copies it into its shared memory by a bulk copy. It changes the
+ * words there and copies them into the next block's shared memory by another bulk copy. */
 __global__ void bulk_kernel(float *x, float *out, int bug)
 {
     Smem sm;
@@ -942,7 +943,8 @@ static int run_bulk_as_data(int bug) { return bulk(bug ? BULK_AS_DATA : 0); }
 
 enum { MULTICAST_PAST = 1, MULTICAST_LESS = 2, MULTICAST_NO_BARRIER = 4 };
 
-/* One block writes a step's words; each reads its quarter of them for the whole cluster. */
+/* One block of a cluster writes a step's words; each block then copies its quarter of them into the
+ * shared memory of the whole cluster. */
 __global__ void multicast_kernel(float *x, float *out, int steps, int bug)
 {
     Smem sm;
@@ -1101,7 +1103,7 @@ static int run_no_event(int bug)
     return differs(y, 16, [](int) { return 1.0f; });
 }
 
-/* ---- idioms that are right ---- */
+/* ---- correct idioms ---- */
 
 static __device__ float block_sum(float v)
 {
@@ -1165,8 +1167,8 @@ static int idiom_chain(int)
     return differs(value, 9, [](int i) { return (float)i; });
 }
 
-/* Each warp publishes for itself: __syncwarp, then lane 0 fences and counts; readers wait for all
- * warps of all blocks. */
+/* Each warp publishes for itself: after a __syncwarp lane 0 fences and increments the counter.
+ * Readers wait for all warps of all blocks. */
 __global__ void warp_release_kernel(float *x, unsigned *arrived, float *out)
 {
     unsigned n = gridDim.x * blockDim.x, i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -1386,8 +1388,8 @@ static int idiom_many_clusters(int)
     return exchange_sized(0, 33, 2, ONE_PER_SM);
 }
 
-/* The block's own mbarrier as a barrier that a thread passes without waiting; and a bounded wait
- * that gives up. */
+/* Uses the block's own mbarrier as a barrier at which a thread arrives without waiting, and a
+ * bounded wait that times out. */
 __global__ void mbarrier_kernel(float *out, unsigned *timed_out)
 {
     SHARED_ARRAY(float, s, 64);
@@ -1420,7 +1422,7 @@ static int idiom_mbarrier(int)
     return v.empty() || v[0] != 1 || differs(out, 32, [](int i) { return (float)(31 - i); });
 }
 
-/* Half warps with masks of their own, in flight together. */
+/* The halves of a warp run operations with masks of their own at the same time. */
 __global__ void half_warps_kernel(int *out)
 {
     int v = (int)threadIdx.x;

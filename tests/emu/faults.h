@@ -1,13 +1,13 @@
-/* The planted faults and the correct idioms: one list, which test_emu_faults.cpp runs in every
- * mode; README.md's table shows the results. */
+/* The lists of planted faults and of correct idioms, which test_emu_faults.cpp runs in every mode.
+ * README.md's table shows the results. */
 #ifndef EMU_FAULTS_H
 #define EMU_FAULTS_H
 
 /* The result of a run. */
 enum Outcome {
     SILENT,   /* right values and no report */
-    WRONG,    /* wrong values (NaN, stale), no report */
-    REPORTED, /* the emulator's report */
+    WRONG,    /* wrong values (NaN or stale) and no report */
+    REPORTED, /* a report of the emulator */
     TRAPPED   /* ASan or UBSan ended the process */
 };
 

@@ -56,7 +56,8 @@ void fiber_switch(Fiber *from, Fiber *to);
 /* Continues `to`; the running fiber (`from`) is never resumed. */
 [[noreturn]] void fiber_exit_to(Fiber *from, Fiber *to);
 
-/* Must be the first call of a fiber's entry function (tells ASan that the switch is complete). */
+/* Must be the first call of a fiber's entry function; it informs ASan that the switch is
+ * complete. */
 void fiber_entered();
 
 #endif

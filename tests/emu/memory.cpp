@@ -4,7 +4,7 @@
  *
  * New device memory is 0xFF in every byte (NaN as a float, a huge index as an integer), and so is
  * freed memory. Each allocation is followed by a guard. Outside runtime calls the device part is
- * inaccessible, so a host program that forgets a copy is stopped at the faulty instruction.
+ * inaccessible, so a host program that forgets a copy stops at the faulty instruction.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ enum : size_t { ALIGN = 512, GUARD = 512, PAGE = 4096 };
 enum : unsigned char { FREE_BYTE = 0xFF, GUARD_BYTE = 0xA5 };
 
 struct Heap {
-    size_t start, size, top; /* offsets in the arena; top: first byte never handed out */
+    /* offsets in the arena and bytes; top is the first byte that was never allocated */
+    size_t start, size, top;
     std::map<size_t, Allocation> live;
     std::map<size_t, size_t> holes; /* offset -> bytes, coalesced */
     size_t bytes;
@@ -113,7 +114,8 @@ unsigned char *arena_alloc(size_t bytes, bool host)
         at = h.top;
         h.top += need;
         if (!host) {
-            /* pages that were never allocated stay inaccessible even while the arena is open */
+            /* Pages that were never allocated stay inaccessible even while the arena is
+             * unlocked. */
             bool open = unlocked > 0 || !protect;
             device_access(at, h.top, open ? PROT_READ | PROT_WRITE : PROT_NONE);
         }
@@ -157,10 +159,9 @@ bool arena_free(void *p, bool host)
     size_t bytes = i->second.bytes, need = footprint(bytes);
     arena_unlock();
     UNPOISON(p, need);
-    if (need >= 64 *
-                    /* return the memory to the system; it reads as zero until it is allocated and
-             * poisoned again */
-                    PAGE) {
+    /* A large range is returned to the system; it reads as zero until it is allocated and poisoned
+     * again. */
+    if (need >= 64 * PAGE) {
         size_t from = round_up(at, PAGE), to = (at + need) / PAGE * PAGE;
         madvise(arena_base + from, to - from, MADV_DONTNEED);
     } else {
@@ -310,8 +311,8 @@ std::string arena_describe(const void *p)
     return s;
 }
 
-/* Launch arguments: freed ones are reused for launches of the same size. The word before each is
- * its size. */
+/* Freed launch arguments, by size: they are reused for launches with arguments of the same size.
+ * The word before each block holds its size. */
 static std::map<size_t, std::vector<unsigned char *>> spare_bodies;
 
 void *EmuBody::operator new(size_t size)

@@ -34,8 +34,8 @@ static float from_bits(unsigned bits)
     return f;
 }
 
-/* d += a * b, a (16,K), b (K,8); kernels/dev_tensor.cuh lists the rows and columns of each
- * register. */
+/* Computes d += a * b with a (16,K), b (K,8) and d (16,8). kernels/dev_tensor.cuh lists the rows
+ * and columns of each register. */
 static void mma_run(Warp *w, int op)
 {
     enum { M = 16, N = 8 };
@@ -83,8 +83,8 @@ static void ldmatrix_run(Warp *w)
         for (int m = 0; m < x->matrices; m++) {
             unsigned short pair[2];
             for (int i = 0; i < 2; i++) {
-                int near = lane / 4,
-                    far = 2 * (lane % 4) + i; /* the pair runs along a row, or down a column */
+                /* The pair of elements lies in a row or, transposed, in a column. */
+                int near = lane / 4, far = 2 * (lane % 4) + i;
                 const Thread *source = w->lane[8 * m + (x->transposed ? far : near)];
                 const unsigned char *row = ((const Ldmatrix *)(const void *)source->operand)->row;
                 const unsigned char *at = row + 2 * (x->transposed ? near : far);

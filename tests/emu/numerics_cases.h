@@ -1,6 +1,6 @@
-/* The calls that are compared bit for bit between the emulator's headers and the real toolkit's:
- * written once and compiled against each (test_emu_numerics.cpp and numerics_oracle.cpp). Include
- * this after the CUDA headers. emit(word) receives the results. */
+/* The calls whose results are compared bit for bit between the emulator's headers and the real
+ * toolkit's. They are compiled once against each (test_emu_numerics.cpp and numerics_oracle.cpp).
+ * Include this after the CUDA headers. emit(word) receives the results. */
 #ifndef EMU_NUMERICS_CASES_H
 #define EMU_NUMERICS_CASES_H
 

@@ -1,5 +1,5 @@
-/* The real toolkit's headers, compiled as host code: writes the words of numerics_cases.h to
- * standard output for test_emu_numerics. */
+/* Compiles the real toolkit's headers as host code and writes the words of numerics_cases.h to
+ * standard output, for test_emu_numerics. */
 #include <stdio.h>
 
 #include <cuda_runtime.h>

@@ -1,4 +1,5 @@
-/* The race detector: happens-before between the threads of one launch, by CUDA's memory model.
+/* The race detector checks happens-before between the threads of one launch, by CUDA's memory
+ * model.
  *
  * Kernels of the race build are compiled with -fsanitize=thread and linked with the functions at
  * the end of this file instead of libtsan, so that every memory access calls them. For each 4-byte
@@ -6,31 +7,32 @@
  * ordered after them is a race.
  *
  * Time is one counter, which every synchronisation advances. An access has the time at which it
- * happened; knowledge about a set of threads is also a time: "all their accesses before K happened
- * before mine". The knowledge of a thread is:
- *   - of its block:   Block::race_time, set by __syncthreads;
- *   - of its warp:    LaneView, one time per lane, set by __syncwarp;
- *   - of other blocks and of single threads: View, one time per block plus a short list of (thread,
+ * happened. What a thread knows about a set of threads is also a time K: "all their accesses before
+ * K happened before mine". A thread has such times for
+ *   - its block:  Block::race_time, set by __syncthreads;
+ *   - its warp:   LaneView, one time per lane, set by __syncwarp;
+ *   - other blocks and single threads:  View, one time per block plus a short list of (thread,
  *     time).
- * A View travels through memory: a fence takes a snapshot of what its thread knows, a later atomic
- * or volatile write publishes it at that address, an atomic or volatile read picks it up, a fence
- * after that read makes it the reader's. Without either fence nothing is ordered. Fences of block
- * scope publish and receive within the block only. Shuffles and votes order nothing.
+ * A View travels through memory: a fence takes a snapshot of its thread's View, a later atomic or
+ * volatile write publishes the snapshot at that address, an atomic or volatile read picks it up,
+ * and a fence after that read joins it into the reader's View. If either fence is missing, nothing
+ * is ordered. Fences of block scope publish and receive within the block only. Shuffles and votes
+ * order nothing.
  *
- * What an asynchronous operation writes belongs to none of the threads but to an agent of its
- * mbarrier, a thread of a block that is not there (number `blocks`): who waits for a phase of the
- * mbarrier knows the agent's time at its end. Until it lands the words are IN_FLIGHT, for anybody
- * to touch a race.
+ * The words that an asynchronous operation writes belong to no thread of the launch but to an agent
+ * of its mbarrier, a thread of an imaginary block (number `blocks`). A thread that waits for a
+ * phase of the mbarrier receives the agent's time at the end of that phase. Until the operation
+ * completes its words are IN_FLIGHT, and any access to them is a race.
  *
  * The end of a launch orders everything, so cells are not cleared between launches: times before
  * `base` are old.
  *
- * Where the cell is coarser than the truth it errs on the side of silence: two unordered writers of
- * different bytes of one word (the last is remembered), readers from several warps of one block
- * since the last barrier (a warp counts as one), grids of more than 2,048 blocks (readers of
- * several blocks are not told apart). The time of the last reader counts for readers from several
- * warps, which is right if a __syncthreads follows; in launches of clusters each warp has its own
- * time.
+ * Cells are approximate in three cases, in which the detector misses a race rather than report a
+ * false one: two unordered writers of different bytes of one word (only the last is remembered),
+ * readers from several warps of one block since the last barrier (a warp counts as one reader), and
+ * grids of more than 2,048 blocks (readers of different blocks are not distinguished). Readers from
+ * several warps share the time of the last one, which is right if a __syncthreads follows; in
+ * launches of clusters each warp has its own time.
  */
 #include "core.h"
 
@@ -48,7 +50,7 @@
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* ---- knowledge ---- */
+/* ---- what is ordered before a thread ---- */
 
 struct LaneView {
     int refs;
@@ -58,10 +60,10 @@ struct LaneView {
 struct View {
     int refs;
     uint64_t id;                 /* changes with the content */
-    View *reads;                 /* additional knowledge of reads; itself if there is none */
+    View *reads;                 /* what is ordered of reads only, in addition; may be NULL */
     std::vector<uint32_t> block; /* known time of each block */
-    std::vector<std::pair<uint32_t, uint32_t>>
-        one; /* (thread, time), sorted; only if it exceeds its block's time */
+    /* (thread, time), sorted; only threads whose time exceeds that of their block */
+    std::vector<std::pair<uint32_t, uint32_t>> one;
 };
 
 static uint32_t now_time = 16, base = 16;
@@ -108,7 +110,7 @@ static void view_own(View *&v) /* makes v unshared, so that it can be changed */
     v->id = ++view_ids;
 }
 
-/* Returns the blocks of threads in ascending order, without a division for each. */
+/* Returns the block of each of several threads in ascending order, without divisions. */
 struct Blocks {
     uint32_t block = 0;
     uint64_t end = threads;
@@ -253,7 +255,7 @@ static View *snap_view(FenceSnap &s, const Thread *t)
     return s.view;
 }
 
-/* ---- what is published where ---- */
+/* ---- Views published at an address ---- */
 
 struct SyncObject {
     View *device = nullptr;
@@ -345,7 +347,7 @@ void race_grid_sync(Grid *g)
     const View *last = nullptr;
     for (Block *b : g->slot)
         for (auto &t : b->thread)
-            if (t.race.view != last) { /* the knowledge about the agents */
+            if (t.race.view != last) { /* for the times of the agents */
                 last = t.race.view;
                 view_join(all, t.race.view);
             }
@@ -376,8 +378,8 @@ void race_warp_sync(Warp *w, unsigned mask)
         same_lanes = same_lanes && r.lanes == first;
         same_view = same_view && r.view == view;
     }
-    if (same_lanes && first &&
-        first->refs == __builtin_popcount(mask)) { /* only they use it, so change it in place */
+    /* If only these lanes use the LaneView, it is changed in place. */
+    if (same_lanes && first && first->refs == __builtin_popcount(mask)) {
         for (unsigned m = mask; m; m &= m - 1) first->time[__builtin_ctz(m)] = k;
     } else {
         LaneView *l = new LaneView();
@@ -408,7 +410,7 @@ void race_warp_sync(Warp *w, unsigned mask)
 
 /* ---- cells ---- */
 
-struct Slot { /* reads */
+struct Slot { /* the reads of a word */
     uint32_t thread, time, pc, mask;
     uint32_t flags;
 };
@@ -416,12 +418,12 @@ enum : uint32_t {
     LEVEL = 3u, /* of a Slot */
     WARP = 1u,  /* lanes `mask` of the warp of `thread` */
     BLOCK = 2u, /* warps `mask` of the block of `thread`; with TIMES an index into `warp_reads` */
-    GRID = 3u,  /* `mask` is an index into `wide`, one Slot per block; 0: lost count */
+    GRID = 3u,  /* `mask` is an index into `wide`, one Slot per block; 0: readers not recorded */
     SYNC = 4u,  /* atomic or volatile reads only */
-    READ_ONLY = 8u, /* some went through the read-only path */
+    READ_ONLY = 8u, /* some reads went through the read-only path */
     BYTES = 0xF0u,
-    TIMES = 1u << 8,   /* in a launch of clusters, whose warps may go on without a __syncthreads */
-    W_SYNC = 1u << 16, /* of the write */
+    TIMES = 1u << 8, /* in a launch of clusters, whose warps may continue without a __syncthreads */
+    W_SYNC = 1u << 16, /* the write was atomic or volatile */
     W_BYTES = 0xFu << 20
 };
 
@@ -486,9 +488,8 @@ static void cells_state(const void *p, size_t size, uint32_t state)
     size_t first = (size_t)((const unsigned char *)p - arena_base);
     if (!cells || first >= ARENA_SPAN || size == 0) return;
     Cell *c = cells + first / 4, *end = cells + (first + size + 3) / 4;
-    if (state == FREE &&
-        (size_t)(end - c) >
-            (1 << 16)) { /* if large, return the shadow's pages to the system; they read as zero */
+    /* The shadow's pages of a large range are returned to the system; they then read as zero. */
+    if (state == FREE && (size_t)(end - c) > (1 << 16)) {
         uintptr_t lo = ((uintptr_t)c + 4095) & ~(uintptr_t)4095,
                   hi = (uintptr_t)end & ~(uintptr_t)4095;
         for (Cell *q = c; (uintptr_t)q < lo; q++) *q = Cell{};
@@ -512,7 +513,7 @@ void race_host_wrote(const void *p, size_t size)
     if (cells && first < ARENA_SPAN) cells_state(p, size, OLD);
 }
 
-/* Between device addresses the state "never written" travels with the data. */
+/* A copy between device addresses also copies the state "never written". */
 void race_copied(const void *dst, const void *src, size_t size)
 {
     size_t d = (size_t)((const unsigned char *)dst - arena_base),
@@ -543,7 +544,7 @@ static bool lane_known(const Thread *t, uint32_t gid, uint32_t time, bool read)
     return view_one(v, gid) > time || (read && v && view_knows(v->reads, gid, time));
 }
 
-/* Whether the access of thread `gid` at `time` happened before t's present. */
+/* Returns whether the access of thread `gid` at `time` happened before t's next access. */
 static bool ordered(const Thread *t, uint32_t gid, uint32_t time)
 {
     if (time < base || gid == t->gid) return true;
@@ -629,7 +630,8 @@ static bool same_cluster(const Cluster *c, uint32_t block)
                "release "
                "fence (__threadfence) "
                "before the flag is written";
-    /* Has any thread of the block read a flag that would have ordered it, without a fence? */
+    /* Check whether a thread of the block has read a flag that would have ordered the access, but
+     * has executed no fence since. */
     bool pending = false;
     for (const Thread &q : t->block->thread)
         for (const View *v : {q.race.pending_device, q.race.pending_block})
@@ -880,7 +882,7 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
             const Slot *s = reads_unordered(t, c);
             if (UNLIKELY(s != nullptr) && !(sync && (s->flags & SYNC))) {
                 uint32_t other = s->thread;
-                if (other == t->gid && (s->flags & LEVEL) == WARP) /* name one of the others */
+                if (other == t->gid && (s->flags & LEVEL) == WARP) /* name another reader */
                     for (uint32_t m = s->mask; m; m &= m - 1)
                         if ((uint32_t)__builtin_ctz(m) != (t->index & 31))
                             other = t->gid - (t->index & 31) + (uint32_t)__builtin_ctz(m);
@@ -896,7 +898,7 @@ static void word_write(const Thread *t, const void *p, uint32_t bytes, bool sync
 }
 
 /* Memory outside the arena: the thread's own stack and the program's variables are private or
- * constant; anything else is host memory, which a device could not access. */
+ * constant; all other memory belongs to the host, and a device could not access it. */
 static std::vector<std::pair<uintptr_t, uintptr_t>> objects_loaded;
 /* the last object found, which contains threadIdx and the like */
 static uintptr_t object_low, object_high;
@@ -940,7 +942,8 @@ static __attribute__((noinline)) void outside(const Thread *t, const void *p, bo
               write ? "writes" : "reads", arena_describe(p).c_str(), emu_where(pc).c_str());
 }
 
-/* Shared memory of another block: that of a running peer in the cluster. */
+/* Checks an access to the shared memory of another block, which must be a running block of the same
+ * cluster. */
 static __attribute__((noinline)) void remote(const Thread *t, const void *p, size_t slot,
                                              bool write, uintptr_t pc)
 {
@@ -1047,8 +1050,8 @@ void race_plain(const Thread *t, const void *p, size_t size, bool write, uintptr
 static Block agent_block;
 static Thread agent; /* of the mbarrier whose operation completes */
 
-/* The issuer of the operation that wrote the word, stored in the place of its readers while there
- * are none. */
+/* Returns the issuer of the operation that wrote the word. It is stored in the word's Slot as long
+ * as the word has no readers. */
 static uint32_t agent_issuer(const void *p)
 {
     const Cell *c = cell_of(p);
@@ -1080,10 +1083,10 @@ void race_flight_begin(Flight *f)
 
 void race_flight_drop(Flight *f) { snap_drop(f->snap); }
 
-/* An asynchronous operation is no fence: its issuer's writes are not released. But the issuer's
- * knowledge of other blocks is valid, and the reads of the issuer (and, by a barrier, of its block)
- * are done: a buffer whose readers answer with asynchronous stores may be filled again by threads
- * that have waited for the answers. */
+/* An asynchronous operation is no fence: its issuer's writes are not released. But what the
+ * issuer's View orders of other blocks is valid, and the reads of the issuer (and, by a barrier, of
+ * its block) are done. So if the readers of a buffer answer with asynchronous stores, threads that
+ * have waited for the answers may fill the buffer again. */
 void race_flight_end(Flight *f, MbarrierRace *m)
 {
     race_copy_end(f->to, f->from, f->bytes, f->time, f->issuer, m, f->pc);
@@ -1165,8 +1168,8 @@ static const Thread *thread_of(uint32_t gid)
     return nullptr;
 }
 
-/* A bulk copy reads through another proxy than threads write: there must be a fence_async_proxy
- * between them, by the writer or by the thread that starts the copy. */
+/* A bulk copy reads through the async proxy, but threads write through the generic one. The writer
+ * or the thread that starts the copy must execute a fence_async_proxy between the two. */
 void race_proxy_check(const void *from, size_t bytes, uintptr_t pc)
 {
     const Thread *t = emu_thread, *writer = nullptr;
@@ -1244,8 +1247,8 @@ void race_cluster_arrive(Thread *t)
     t->race.cluster_time = ++now_time;
 }
 
-/* All threads have arrived: the result covers everything that the waiting threads and the last one
- * have done, and the work before their arrival of threads that continued after it. */
+/* All threads have arrived. The result covers everything that the waiting threads and the last one
+ * have done; of threads that continued after their arrival it covers the work before it. */
 void race_cluster_sync(Cluster *cluster)
 {
     View *all = view_new();
@@ -1300,9 +1303,8 @@ void race_launch_begin(Grid *g)
 {
     blocks = g->blocks;
     threads = g->threads;
-    if (now_time >
-        /* the counter must not wrap within a launch, so make everything old and restart */
-        0x80000000u) {
+    /* The counter must not wrap within a launch: mark all cells old and restart it. */
+    if (now_time > 0x80000000u) {
         arena_each([](const Allocation &a) {
             for (Cell *c = cell_of(a.at), *end = cell_of(a.at + a.bytes + 3); c < end; c++) {
                 uint32_t state = std::min<uint32_t>(c->w_time, OLD);
@@ -1397,7 +1399,8 @@ static uint64_t peek(const void *p, size_t n)
     return v;
 }
 
-/* Spin loops without load_poll use volatile loads, so let others run if it reads nothing new. */
+/* Spin loops without load_poll use volatile loads, so a volatile load that reads nothing new lets
+ * other threads run. */
 static void volatile_read(const void *p, size_t n, uintptr_t pc)
 {
     Thread *t = emu_thread;
@@ -1470,7 +1473,7 @@ void *__tsan_memset(void *d, int v, size_t n)
     access<true>(d, n, 0, PC);
     return memset(d, v, n);
 }
-/* Guards of function-local statics in host code of the same file. */
+/* The compiler calls this for guards of function-local statics in host code of the same file. */
 unsigned char __tsan_atomic8_load(const volatile unsigned char *p, int)
 {
     return __atomic_load_n(p, __ATOMIC_SEQ_CST);

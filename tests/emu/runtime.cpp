@@ -1,9 +1,9 @@
-/* The host API: calls and their errors, streams, events, graphs.
+/* The host API: calls and their errors, streams, events and graphs.
  *
  * Work is queued and runs when the host waits for it, at the last moment that CUDA allows, so that
  * a missing synchronisation shows in every run. An operation waits for the earlier ones on its
- * stream, for the events of cudaStreamWaitEvent, and, between the legacy stream and blocking
- * streams, for everything queued before.
+ * stream and for the events of cudaStreamWaitEvent. Operations of the legacy stream wait for
+ * everything queued before on blocking streams, and the reverse.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static std::string failed_call;
 static bool initialised;
 static long launches;
 
-/* Like tests/support/launch_count.c with a real driver: writes a line at the end of the process. */
+/* Writes a line at the end of the process, like tests/support/launch_count.c with a real driver. */
 static void write_launches()
 {
     if (FILE *f = fopen(getenv("PLSTM_LAUNCHES"), "a")) fprintf(f, "%ld\n", launches), fclose(f);
@@ -215,7 +215,7 @@ struct emu_stream {
     std::deque<std::shared_ptr<Op>> ops;
     std::shared_ptr<Op> last;
     Capture *capture = nullptr;
-    std::vector<emu_graph_node *> frontier; /* the nodes that the next captured one follows */
+    std::vector<emu_graph_node *> frontier; /* the nodes on which the next captured node depends */
 };
 
 struct emu_event {
@@ -223,7 +223,7 @@ struct emu_event {
     bool recorded = false;
     std::shared_ptr<Op> op;
     double seconds = 0;
-    bool captured = false; /* last recorded in a capturing stream */
+    bool captured = false; /* it was last recorded in a capturing stream */
     Capture *capture = nullptr;
     std::vector<emu_graph_node *> frontier;
     std::shared_ptr<int> life = std::make_shared<int>(0); /* record operations outlive the handle */
@@ -265,7 +265,7 @@ static void op_run(Op *op)
         error = cudaErrorIllegalAddress;
     }
     if (error != cudaSuccess && sticky_error == cudaSuccess)
-        /* an asynchronous fault ends the context, as on a device */
+        /* An asynchronous fault ends the context, as on a device. */
         sticky_error = last_error = error;
 }
 
@@ -305,7 +305,7 @@ static cudaError_t drain_all()
     Unlocked u;
     std::vector<emu_stream *> order = {&legacy};
     order.insert(order.end(), streams.begin(), streams.end());
-    if (order_state) /* random schedules: any order that the dependencies allow */
+    if (order_state) /* random schedules use any order that the dependencies allow */
         for (size_t i = order.size(); i > 1; i--) {
             order_state = order_state * 6364136223846793005ull + 1442695040888963407ull;
             std::swap(order[i - 1], order[(size_t)(order_state >> 33) % i]);
@@ -571,8 +571,8 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     std::string why;
     cudaError_t e = device_cluster(config, func, &size, &why);
     REFUSE(e != cudaSuccess, e);
-    REFUSE(size == 0,
-           cudaErrorInvalidClusterSize); /* "the cluster size must be specified in config" */
+    /* The manual says: "the cluster size must be specified in config". */
+    REFUSE(size == 0, cudaErrorInvalidClusterSize);
     const dim3 &b = config->blockDim;
     *clusters =
         device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
@@ -847,7 +847,7 @@ static cudaError_t host_alloc(void **ptr, size_t size)
     if (size == 0) return cudaSuccess;
     *ptr = arena_alloc(size, true);
     REFUSE(!*ptr, cudaErrorMemoryAllocation);
-    /* The host's writes there are not tracked, so count it as written. */
+    /* The host's writes to this memory are not tracked, so it counts as written. */
     RACE(race_host_wrote(*ptr, size));
     return cudaSuccess;
 }
@@ -955,8 +955,8 @@ struct CopyWork final : EmuWork {
     void *dst;
     const void *src;
     size_t dpitch, spitch, width, height;
-    std::vector<unsigned char>
-        staged; /* pageable sources are copied at the call, like CUDA's staging */
+    /* a pageable source, copied at the call like CUDA's staging buffer */
+    std::vector<unsigned char> staged;
     bool check_source = false;
     uint64_t source_hash = 0;
     cudaError_t run() override
@@ -1139,7 +1139,7 @@ extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
     auto i = std::find(streams.begin(), streams.end(), stream);
     if (i == streams.end())
         return entered != cudaSuccess ? entered : emu_return(cudaErrorInvalidResourceHandle);
-    drain_stream(stream, nullptr); /* queued work still runs */
+    drain_stream(stream, nullptr); /* work that is still queued runs first */
     if (stream->capture) stream->capture->invalid = true, stream->capture->streams.erase(stream);
     streams.erase(std::find(streams.begin(), streams.end(), stream));
     delete stream;
@@ -1208,14 +1208,13 @@ extern "C" cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, 
     emu_stream *s = stream_of(stream);
     REFUSE(!s, cudaErrorInvalidResourceHandle);
     REFUSE(!fn, cudaErrorInvalidValue);
-    return emu_return(
-        enqueue(s, OP_HOST, emu_work([=] {
-                    arena_lock(); /* host code, for which device memory stays inaccessible */
-                    fn(data);
-                    arena_unlock();
-                    return cudaSuccess;
-                }),
-                nullptr));
+    return emu_return(enqueue(s, OP_HOST, emu_work([=] {
+                                  arena_lock(); /* device memory stays inaccessible for host code */
+                                  fn(data);
+                                  arena_unlock();
+                                  return cudaSuccess;
+                              }),
+                              nullptr));
 }
 
 /* ---- events ---- */

@@ -1,13 +1,13 @@
 /* The scheduler: one OS thread, one fiber per CUDA thread, one queue of runnable threads.
  *
  * The plain order is first in, first out: a block's threads are queued together, so that they run
- * close together. A block starts when all started threads only poll or wait, at most as many blocks
- * as the device holds. So a persistent grid is eventually started as a whole, while a large
- * ordinary grid needs the fibers of only a few blocks.
+ * close together. The next block starts when all started threads only poll or wait, until as many
+ * blocks run as the device holds. So a persistent grid is eventually started as a whole, while a
+ * large ordinary grid needs the fibers of only a few blocks.
  *
- * All waits of a thread are here: block barrier, grid barrier, warp meeting, poll. If the queue is
- * empty and nothing can start, or if all running threads only poll and read nothing new, the launch
- * ends and the report lists who waits where.
+ * This file has all waits of a thread: the block barrier, the grid barrier, the warp meeting and
+ * the poll. If the queue is empty and no block can start, or if all running threads only poll and
+ * read nothing new, the launch ends, and the report lists where each thread waits.
  */
 #include "core.h"
 
@@ -42,7 +42,7 @@ static size_t queue_mask, queue_head, queue_count;
 static unsigned long long switches;
 static uint64_t seed_now, random_state;
 static unsigned
-    strategy; /* 0 plain; 1 uniform; 2 mostly last in first out; 3 mostly one block at a time */
+    strategy; /* 0 plain; 1 uniform; 2 mostly last in, first out; 3 mostly one block at a time */
 static size_t idle_polls; /* consecutive polls that read nothing new, without any other action */
 static int to_host;       /* the reason why a fiber returned to the host context */
 static Block *finished_block;
@@ -81,10 +81,10 @@ static inline void queue_push_front(Thread *t)
     queue_count++;
 }
 
-/* Queues threads that others have woken. In the plain order they run next: the lanes of a warp, or
- * the threads of a block, continue while their stacks are in the cache, and those of other blocks
- * wait; switching among 3,000 fibers in turn takes four times as long per switch. Call it from the
- * last thread to the first. */
+/* Queues a thread that another one has woken. In the plain order it runs next, so that the lanes of
+ * a warp, or the threads of a block, continue while their stacks are in the cache, and other blocks
+ * wait; switching among 3,000 fibers in turn takes four times as long per switch. To wake several
+ * threads, call this from the last one to the first. */
 static inline void queue_wake(Thread *t)
 {
     t->state = T_READY;
@@ -106,8 +106,8 @@ static Thread *queue_pop_random()
     uint64_t r = random_next();
     size_t n = queue_count;
     if (strategy == 2 && (r & 7) != 0) return queue_take(n - 1);
-    if (strategy == 3 && emu_thread &&
-        (r & 7) != 0) { /* a few tries for a thread of the same block */
+    /* In strategy 3 a few tries look for a thread of the same block. */
+    if (strategy == 3 && emu_thread && (r & 7) != 0) {
         for (int k = 0; k < 6; k++) {
             size_t i = (size_t)(random_next() % n);
             if (queue[(queue_head + i) & queue_mask]->block == emu_thread->block)
@@ -132,9 +132,9 @@ enum { STACK_BYTES = 128 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 
-/* Address space for the fibers' stacks, which is never released; only used pages take memory. Guard
- * pages split the mapping, and a process may have about 65,000 mappings, so above `stacks_guarded`
- * fibers a canary replaces the guard page. */
+/* Reserves address space for the stacks of n fibers. It is never released; only used pages take
+ * memory. Guard pages split the mapping, and a process may have about 65,000 mappings, so above
+ * `stacks_guarded` fibers a canary replaces the guard page. */
 static void stacks_reserve(size_t n)
 {
     if (n * STACK_BYTES <= stack_pool_size) return;
@@ -261,10 +261,9 @@ static Thread *pick()
     if (strategy) return queue_pop_random();
     Thread *t = queue[queue_head];
 #if !FIBER_UCONTEXT
-    if (queue_count >
-        /* prefetch the next threads: with thousands of fibers each stack top is a cache and a
-         * TLB miss */
-        8) {
+    /* Prefetch the next threads: with thousands of fibers each stack top is a cache miss and a TLB
+     * miss. */
+    if (queue_count > 8) {
         __builtin_prefetch(queue[(queue_head + 8) & queue_mask]);
         const Thread *soon = queue[(queue_head + 4) & queue_mask];
         __builtin_prefetch(soon->fiber.sp);
@@ -335,7 +334,7 @@ static std::string text(const char *format, ...)
 
 static void publish(const std::string &s)
 {
-    if (report_text.empty()) /* the first fault is the cause */
+    if (report_text.empty()) /* the first fault is the cause of later ones */
         report_text = s;
     if (!report_quiet) {
         fputs("emu: ", stderr);
@@ -698,7 +697,7 @@ static void meet_run(Warp *w, int op, unsigned mask)
         for (int i = 0; i < 32; i++) {
             if (!x[i]) continue;
             int source = shuffle_source(op, i, x[i]) & 31;
-            /* a lane that does not take part has no value, so the result is NaN */
+            /* A lane that does not take part has no value, so the result is NaN. */
             x[i]->out = x[source] ? x[source]->in : ~0ull;
         }
         return;
@@ -834,8 +833,8 @@ extern "C" uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lan
     return x.out;
 }
 
-/* The lanes that have not exited, which is the most that CUDA may return; converged lanes are
- * unknown here. */
+/* Returns the lanes that have not exited, which is the most that CUDA may return: the emulator has
+ * no notion of convergence. */
 extern "C" unsigned emu_activemask(void) { return emu_thread->warp->alive; }
 
 /* ---- polls ---- */
@@ -847,7 +846,7 @@ static void stuck_polling()
     for (Block *b : g->slot)
         for (auto &t : b->thread)
             if (t.state != T_EXITED && t.bounded && !t.expired) t.expired = told = true;
-    if (told) { /* their own timeout ends the wait, as on a device */
+    if (told) { /* these threads' own timeouts end their waits, as on a device */
         idle_polls = 0;
         return;
     }
@@ -867,8 +866,9 @@ void sched_yield_idle(const char *file, int line)
     else if (can_start(g) && idle_polls > queue_count) block_start(g);
     size_t rounds = strategy ? 64 : 8;
     if (++idle_polls > rounds * (queue_count + 1) + 64) stuck_polling();
-    if (strategy == 2)
-        queue_push_front(t); /* spinning threads come last, or the schedule itself would livelock */
+    /* Last in, first out takes the back of the queue: a spinning thread goes to the front and so
+     * comes last, or the schedule itself would livelock. */
+    if (strategy == 2) queue_push_front(t);
     else queue_push(t);
     switch_away();
 }
@@ -891,7 +891,7 @@ void sched_preempt()
     }
 }
 
-/* Whether the running thread polls the same address again and reads the same value. */
+/* Returns whether the running thread polls the same address again and reads the same value. */
 bool sched_poll_note(const void *p, uint64_t value)
 {
     Thread *t = emu_thread;
@@ -917,8 +917,8 @@ extern "C" int emu_poll_expired(void)
     return emu_thread->expired;
 }
 
-/* A clock that advances with every read and every switch: usable for differences, and the same in
- * every run. */
+/* Reads a clock that advances with every read and every switch. Differences of its values are
+ * meaningful, and they are the same in every run. */
 extern "C" long long emu_clock(void)
 {
     static long long looks;
@@ -941,8 +941,8 @@ extern "C" int emu_device_arch(void)
 
 enum : unsigned char { GUARD_BYTE = 0xA5 };
 
-/* Dynamic pieces are at their real offset plus one guard per earlier piece: the same address for
- * every thread that carves in the same order, in whatever order the threads run. */
+/* A dynamic piece is at its real offset plus one guard per earlier piece. So every thread that
+ * carves in the same order gets the same address, in whatever order the threads run. */
 static void piece_make(Block *b, const void *key, size_t index, size_t offset, size_t bytes,
                        unsigned char *at)
 {
@@ -1006,7 +1006,8 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
     b->static_used = offset + bytes;
     KernelInfo *k = device_kernel(emu_grid->kernel);
     if (k->static_shared < b->static_used)
-        k->static_shared = b->static_used; /* the occupancy uses it from the second launch on */
+        /* The occupancy includes it from the second launch on. */
+        k->static_shared = b->static_used;
     if (b->static_used > emu_device->prop.sharedMemPerBlock ||
         b->static_used + emu_grid->dynamic_shared > emu_grid->shared_limit)
         emu_fault(
@@ -1023,7 +1024,7 @@ extern "C" void *emu_shared_static(const void *key, size_t bytes, size_t align, 
 static void shared_check_guards(const Block *b)
 {
 #if FIBER_ASAN
-    (void)b; /* ASan has trapped the access itself */
+    (void)b; /* in this build ASan traps the access itself */
 #else
     for (const auto &p : b->pieces) {
         if (p.key == (const void *)1) continue;
@@ -1129,12 +1130,13 @@ static struct sigaction
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
     signal_address = (uintptr_t)info->si_addr;
-    /* The signal has no address for a non-canonical address and for a misaligned vector load. */
+    /* The signal carries no address after an access to a non-canonical address or a misaligned
+     * vector load. */
     signal_no_address = info->si_code == SI_KERNEL;
     if (emu_thread) {
 #if defined(__x86_64__)
-        /* There is no room left on this stack, so report from its other end; nothing will return to
-         * it. */
+        /* This stack has no room left, so the report runs at its other end; no frame on it will be
+         * used again. */
         greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
         uintptr_t sp = (uintptr_t)r[REG_RSP], bottom = (uintptr_t)emu_thread->stack;
         signal_overflow = sp < bottom + 4096 + 512 || sp > bottom + stack_size;
@@ -1154,11 +1156,13 @@ static void on_segv(int signal, siginfo_t *info, void *context)
         fprintf(stderr, "%s\n", report_quiet ? report_text.c_str() : "emu: the process ends here");
         _exit(134);
     }
-    sigaction(signal, &others[signal == SIGBUS],
-              nullptr); /* not our fault: the instruction runs again under the other handler */
+    /* The access is none that the emulator reports: the instruction runs again under the previous
+     * handler. */
+    sigaction(signal, &others[signal == SIGBUS], nullptr);
 }
 
-/* Called before each launch and after each drain, so that our handlers come before any other. */
+/* The runtime calls this before each launch and after each drain, so that the emulator's handlers
+ * come before any other. */
 void sched_signals()
 {
     static unsigned char *alternate;

@@ -45,7 +45,7 @@ static void compile_clean(const char *command)
     int status = run(command, out, sizeof out);
     if (status != 0 || out[0]) print_message("%s\n%s\n", command, out);
     assert_int_equal(status, 0);
-    assert_string_equal(out, ""); /* no warning either */
+    assert_string_equal(out, ""); /* there is no warning either */
 }
 
 static void test_only_our_headers(void **state)
@@ -97,7 +97,7 @@ static void test_nvcc(void **state)
         skip();
     }
     char command[2048];
-    /* every wrapper of dev_*.cuh for all architectures, the other files for one */
+    /* Every wrapper of dev_*.cuh is compiled for all architectures, the other files for one. */
     for (int i = 0; i < KERNELS; i++) {
         if (strstr(kernels[i], "faults.cu")) continue; /* uses the emulator's report */
         snprintf(
@@ -127,8 +127,8 @@ static void test_machine_code(void **state)
     char command[2048], tool[1024];
     snprintf(command, sizeof command, "printf %%s \"$(dirname \"$(command -v %s)\")/cuobjdump\"",
              nvcc() ? nvcc() : ":");
-    assert_int_equal(run(command, tool, sizeof tool),
-                     0); /* the one beside the compiler, if it is there */
+    /* Prefer the tool beside the compiler, if there is one. */
+    assert_int_equal(run(command, tool, sizeof tool), 0);
     if (!have(tool)) strcpy(tool, "cuobjdump");
     if (!nvcc() || !have(tool)) {
         print_message("no %s here: the machine code of the wrappers was not looked at\n",
@@ -144,7 +144,7 @@ static void test_machine_code(void **state)
     compile_clean(command);
     static char out[1 << 20];
     snprintf(command, sizeof command, "%s -sass %s/emu/wrappers.cubin 2>&1", tool, build);
-    if (run(command, out, sizeof out) != 0) { /* an older toolkit's */
+    if (run(command, out, sizeof out) != 0) { /* the tool is of an older toolkit */
         print_message("%s cannot read what %s makes: %s\n", tool, nvcc(), out);
         skip();
     }
@@ -226,7 +226,7 @@ static void test_lifted_out(void **state)
     int status = run(command, out, sizeof out), runs = 0;
     for (const char *at = out; (at = strstr(at, " ok\n")); at++) runs++;
     bool clean = status == 0 && runs == (getenv("PLSTM_LONG") ? 3 : 1);
-    for (const char *at = out; *at; at = strchr(at, '\n') + 1) /* and no text besides the results */
+    for (const char *at = out; *at; at = strchr(at, '\n') + 1) /* there is no text but results */
         if (strncmp(at, "recurrence: ", 12) || !strchr(at, '\n')) {
             clean = false;
             break;

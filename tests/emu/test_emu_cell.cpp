@@ -1,5 +1,6 @@
 /* Compares both forms of the cell's forward pass (kernels/cell.cuh) with a cell in double. The form
- * for GPUs that issue in order, such as the K20, is compiled into no other program of the emulator. */
+ * for GPUs that issue in order, such as the K20, is compiled into no other program of the
+ * emulator. */
 #include <fenv.h>
 #include <math.h>
 #include <setjmp.h>
@@ -20,17 +21,18 @@ extern "C" {
 /* Half a unit in the last place of 1. */
 static const double u = 0x1p-24;
 
-/* How much a sigmoid may err: exp(-x) errs by 4 u of itself in 2^r (two units in the last place,
- * 2^-22) and 0.7 u in r (two roundings below 1), which moves the sigmoid s by 1 - s of that;
- * 1 + exp(-x) and its reciprocal (one unit in the last place) add 1 u and 2 u of s. A value below
- * the smallest normal number is 0. */
+/* Returns how much a sigmoid s may err. exp(-x) has a relative error of 4 u from 2^r (two units in
+ * the last place, 2^-22) and of 0.7 u from r (two roundings below 1); of this, s gets the factor
+ * 1 - s. The sum 1 + exp(-x) and its reciprocal (one unit in the last place) add 1 u and 2 u of s.
+ * A value below the smallest normal number is 0. */
 static double sigmoid_bound(double s) { return s * (4.7 * (1 - s) + 3) * u + 0x1p-126; }
 
 /* How much a tanh may err.
- *   From 0.6 on it is 1 - 2 r with r = 1 / (E + 1), E = exp(2 x). E errs by (4 + 3 x) u of itself,
- *     which moves 2 r by 2 r (1 - r) of that, largest at 0.6: 2.1 u. E + 1 and the reciprocal add
- *     2 r = 0.46 u and 0.93 u, the last rounding 0.5 u.
- *   Below it is a polynomial, off by two units in the last place, as CUDA states of tanhf: 2 u. */
+ *   From x = 0.6 on it is 1 - 2 r with r = 1 / (E + 1) and E = exp(2 x). E has a relative error of
+ *     (4 + 3 x) u, which 2 r gets with the factor 2 r (1 - r). This is largest at 0.6: 2.1 u. E + 1
+ *     adds 2 r u = 0.46 u, the reciprocal 0.93 u, and the last rounding 0.5 u.
+ *   Below 0.6 it is a polynomial that is off by at most two units in the last place, as CUDA states
+ *     for tanhf: 2 u. */
 static const double TANH_BOUND = 4 * u;
 
 static double drawn(double range)
@@ -47,7 +49,8 @@ static std::vector<CellCase> inputs()
         for (int n = 0; n < 2000; n++)
             cells.push_back({(float)drawn(range), (float)drawn(range), (float)drawn(range),
                              (float)drawn(range), (float)drawn(3), 0});
-    /* where a form changes, and where a sigmoid or its exponential leaves the floats */
+    /* These are where a form changes, and where a sigmoid or its exponential leaves the range of
+     * floats. */
     for (float x : {0.0f, 0.59999996f, 0.6f, 0.55f, 9.0109138f, 9.01091385f, 15.0f, 87.0f, 88.0f,
                     89.0f, 103.0f, 120.0f, 1e6f, 1e30f})
         for (float sign : {-1.0f, 1.0f})
@@ -77,7 +80,7 @@ static int far(const CellCase &x, const CellCase &y)
     const double i = 1 / (1 + exp(-(double)x.i)), f = 1 / (1 + exp(-(double)x.f)),
                  g = tanh((double)x.g), o = 1 / (1 + exp(-(double)x.o)), c = f * x.c + i * g;
     const double of_i = sigmoid_bound(i), of_f = sigmoid_bound(f), of_o = sigmoid_bound(o);
-    /* each factor's error times the other factor, and the roundings of two products and a sum */
+    /* Each factor's error is multiplied by the other factor; two products and a sum are rounded. */
     const double of_c = of_f * fabs(x.c) + of_i + TANH_BOUND + 2 * (fabs(x.c) + 1) * u;
     const struct {
         double error, bound;
@@ -108,7 +111,7 @@ static void compare(int in_order)
 static void test_cell(void **) { compare(0); }
 static void test_cell_in_order(void **) { compare(1); }
 
-/* A NaN of any input reaches the new state. */
+/* A NaN in any input reaches the output. */
 static void test_nan_is_kept(void **)
 {
     for (int in_order = 0; in_order < 2; in_order++) {
@@ -121,12 +124,13 @@ static void test_nan_is_kept(void **)
     }
 }
 
-/* __fmaf_rd against the C library in that rounding mode. */
+/* Compares __fmaf_rd with the C library's fmaf in that rounding mode. */
 static void test_rounded_down(void **)
 {
     std::vector<float> x, want;
     for (int n = 0; n < 3000; n++) {
-        /* also the cell's own: a fraction times 252 and 1.5 * 2^23 */
+        /* A third of the cases has the cell's own operands: a fraction, 252, and about
+         * 1.5 * 2^23. */
         float a = (float)(n % 3 ? drawn(1) : fabs(drawn(1))), b = n % 3 ? (float)drawn(3) : 252.0f,
               c = n % 3 == 1 ? (float)drawn(1e-7)
                   : n % 3    ? (float)drawn(1)

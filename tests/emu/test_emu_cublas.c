@@ -73,7 +73,7 @@ static double product(int ta, int tb, int batch, int row, int col, double alpha,
     return alpha * sum + (beta != 0 ? beta * c_host[batch * SIZE + col * LD + row] : 0);
 }
 
-/* K products of at most 1/4 in float: the error stays below K * 2^-24. */
+/* A sum has K products of at most 1/4 in float, so its error stays below K * 2^-24. */
 static void check(int ta, int tb, int batches, double alpha, double beta, int tf32)
 {
     for (int i = 0; i < batches; i++)
@@ -83,9 +83,8 @@ static void check(int ta, int tb, int batches, double alpha, double beta, int tf
                 if (row < M)
                     assert_true(fabs((double)v - product(ta, tb, i, row, col, alpha, beta, tf32)) <
                                 1e-6);
-                else
-                    assert_true(v == c_host[i * SIZE + col * LD +
-                                            row]); /* nothing is written between M and LD */
+                else /* Nothing is written between M and LD. */
+                    assert_true(v == c_host[i * SIZE + col * LD + row]);
             }
 }
 
@@ -115,13 +114,13 @@ static void test_gemm(void **state)
             OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
             check(ta, tb, 1, alpha, beta, 1);
         }
-    /* beta = 0 does not read C, not even a NaN */
+    /* With beta = 0 C is not read, not even a NaN in it. */
     memset(got, 0xff, sizeof got);
     OK(cudaMemset(c, 0xff, sizeof got));
     OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, LD, b, LD, &zero, c, LD));
     OK(cudaMemcpy(got, c, sizeof got, cudaMemcpyDeviceToHost));
     assert_true(fabs(got[3] - product(0, 0, 0, 3, 0, alpha, 0, 0)) < 1e-6);
-    /* the math mode has the same effect as the compute type, except where it is pedantic */
+    /* The math mode has the same effect as the compute type, unless the type is pedantic. */
     OK(cudaMemcpy(c, c_host, sizeof c_host, cudaMemcpyHostToDevice));
     OK(cublasSetMathMode(handle, CUBLAS_TF32_TENSOR_OP_MATH));
     OK(cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, M, N, K, &alpha, a, CUDA_R_32F,
@@ -161,8 +160,9 @@ static void test_refusals(void **state)
     assert_int_equal(cublasSgemm(handle, (cublasOperation_t)7, CUBLAS_OP_N, 1, 1, 1, &one, a, 1, a,
                                  1, &one, a, 1),
                      CUBLAS_STATUS_INVALID_VALUE);
+    /* An empty product has nothing to do. */
     OK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 0, 1, 1, &one, NULL, 1, NULL, 1, &one, NULL,
-                   1)); /* nothing to do */
+                   1));
     assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, a, CUDA_R_64F, 1,
                                   a, CUDA_R_64F, 1, &one, a, CUDA_R_64F, 1, CUBLAS_COMPUTE_32F,
                                   CUBLAS_GEMM_DEFAULT),
@@ -172,10 +172,9 @@ static void test_refusals(void **state)
     assert_int_equal(mode, CUBLAS_DEFAULT_MATH);
     assert_int_equal(cublasSetPointerMode(handle, (cublasPointerMode_t)2),
                      CUBLAS_STATUS_INVALID_VALUE);
-    assert_int_equal(cublasSetWorkspace(handle, (char *)a + 4, 64),
-                     CUBLAS_STATUS_INVALID_VALUE); /* not aligned */
-    assert_int_equal(cublasSetWorkspace(handle, a, 1 << 20),
-                     CUBLAS_STATUS_INVALID_VALUE); /* not that long */
+    /* The first workspace is misaligned; the second is longer than its allocation. */
+    assert_int_equal(cublasSetWorkspace(handle, (char *)a + 4, 64), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasSetWorkspace(handle, a, 1 << 20), CUBLAS_STATUS_INVALID_VALUE);
     OK(cublasSetWorkspace(handle, a, 256));
     OK(cublasSetAtomicsMode(handle, CUBLAS_ATOMICS_NOT_ALLOWED));
     OK(cublasGetVersion(handle, &version));
@@ -236,7 +235,7 @@ static void test_streams_and_graphs(void **state)
     OK(cudaMemcpy(&norm, scalars + 2, 4, cudaMemcpyDeviceToHost));
     assert_true(fabs(norm - sqrt((double)a_host[0] * a_host[0] + (double)a_host[1] * a_host[1] +
                                  (double)a_host[2] * a_host[2])) < 1e-6);
-    /* queued in order with kernels */
+    /* cuBLAS calls are queued in order with kernels. */
     OK(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_HOST));
     float two = 2.0f, dot = -1.0f, one = 1.0f;
     OK(cudaMemset(c, 0, SIZE * 4));
@@ -307,7 +306,7 @@ static void test_injected(void **state)
     OK(cudaFree(a));
 }
 
-/* D (M,N) = A (M,K) * B (K,N), column-major, and the refused cases. */
+/* Tests D (M,N) = A (M,K) * B (K,N), column-major, and the cases that are refused. */
 static void test_lt(void **state)
 {
     (void)state;
@@ -333,7 +332,7 @@ static void test_lt(void **state)
         OK(cublasLtMatmulPreferenceSetAttribute(
             preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, &aligned, sizeof aligned));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
-    assert_int_equal(n, 2); /* no workspace: not in halves */
+    assert_int_equal(n, 2); /* without a workspace there is no sum in halves */
     OK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                             &bytes, sizeof bytes));
     OK(cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 4, found, &n));
@@ -341,7 +340,7 @@ static void test_lt(void **state)
     cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, D, layout, D, layout, algorithm,           \
                    workspace, size, NULL)
     assert_int_equal(n, 3);
-    assert_int_equal(found[0].state, CUBLAS_STATUS_NOT_SUPPORTED); /* one that it would not run */
+    assert_int_equal(found[0].state, CUBLAS_STATUS_NOT_SUPPORTED); /* it would not run */
     assert_int_equal(MATMUL(d, ld, &found[0].algo, bytes), CUBLAS_STATUS_INVALID_VALUE);
     for (int i = 0; i < 2; i++) {
         OK(cublasLtMatmulAlgoCheck(lt, desc, la, lb, ld, ld, &found[i + 1].algo, &checked));

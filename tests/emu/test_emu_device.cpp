@@ -43,7 +43,7 @@ static void test_warp_ops(void **)
             const unsigned want[] = {27 + warp,
                                      3 + warp,
                                      9 + warp,
-                                     15 + warp, /* up 6 from lane 5: itself */
+                                     15 + warp, /* no lane is 6 below lane 5: its own value */
                                      15 + warp,
                                      21 + warp,
                                      63 + warp,
@@ -56,7 +56,7 @@ static void test_warp_ops(void **)
                                      496,
                                      (unsigned)-10,
                                      (unsigned)-9,
-                                     0, /* 3 - 3: unsigned, the wrapped ones are larger */
+                                     0, /* 3 - 3: as unsigned numbers, wrapped ones are larger */
                                      0x40,
                                      31,
                                      0,
@@ -68,8 +68,8 @@ static void test_warp_ops(void **)
                                      3 + warp + 5000u + warp * 400000u,
                                      7};
             for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
-                /* Word 19 is the xor of 5 * lane over 32 lanes, below; word 24 is __activemask,
-                 * which is only bounded. */
+                /* Word 19, the xor of 5 * lane over 32 lanes, is compared below. Word 24 is
+                 * __activemask, which may differ. */
                 if (i != 19 && i != 24) assert_int_equal(out[warp * 32 + i], want[i]);
             assert_true(out[warp * 32 + 24] & 1u << 5);
             unsigned x = 0;
@@ -191,7 +191,7 @@ static void test_tensor(void **)
                                     0x7f800000u, 0xff800000u, 0x7f800000u, 0};
         for (int i = 0; i < 8; i++) assert_int_equal(out[448 + i], rounded[i]);
     }
-    /* A device without them. */
+    /* The V100 has neither of these operations. */
     assert_int_equal(emu_device_select("V100"), 0);
     void *p = nullptr;
     emu_quiet(1);

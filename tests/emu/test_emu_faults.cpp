@@ -76,7 +76,7 @@ static Outcome expected_of(const FaultCase &f)
     return strcmp(mode, "race") == 0 ? f.race : strcmp(mode, "asan") == 0 ? f.asan : f.plain;
 }
 
-static std::string column; /* this mode's part of the table */
+static std::string column; /* this mode's column of the table */
 
 static void test_faults(void **)
 {
@@ -131,9 +131,9 @@ static void test_both_lines(void **)
             lines++;
         for (size_t at = 0; (at = seen.text.find(" thread (", at)) != std::string::npos; at++)
             whos++;
-        bool one_line =
-            seen.text.find("early exit") != std::string::npos; /* an exited thread has no line */
-        /* for the read of an asynchronous operation only the line is known */
+        /* An exited thread has no line. */
+        bool one_line = seen.text.find("early exit") != std::string::npos;
+        /* For the read of an asynchronous operation only the line is known. */
         bool one_thread = seen.text.find("read by an asynchronous operation") != std::string::npos;
         if (lines < (one_line ? 1u : 2u) || whos < (one_thread ? 1u : 2u)) {
             print_message("%s: %zu lines, %zu threads named\n%s\n", f.name, lines, whos,
@@ -221,7 +221,7 @@ extern "C" int example_persistent(void)
     }
     for (int i = 0; i < N; i++)
         if (!(__builtin_fabs((double)h_host[(STEPS % 2) * N + i] - now[i]) <
-              1e-5)) /* 40 terms of at most 0.1 in float */
+              1e-5)) /* float sums of 40 terms of at most 0.1 */
             return 1;
     return 0;
 }

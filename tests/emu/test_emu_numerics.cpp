@@ -53,7 +53,7 @@ static void test_against_toolkit(void **)
     assert_int_equal(different, 0);
 }
 
-/* Salmon et al., the Random123 distribution's known-answer vectors for philox4x32-10. */
+/* Compares with the known-answer vectors for philox4x32-10 of Random123 (Salmon et al.). */
 static void test_known_answers(void **)
 {
     uint4 v = curand_Philox4x32_10(make_uint4(0, 0, 0, 0), make_uint2(0, 0));
@@ -73,8 +73,8 @@ static void test_formats(void **)
     assert_int_equal(half_bits(__float2half(65519.0f)), 0x7bff);
     assert_int_equal(half_bits(__float2half(65520.0f)), 0x7c00);
     assert_int_equal(half_bits(__float2half(5.9604645e-8f)), 1);
-    assert_int_equal(half_bits(__float2half(2.9802322e-8f)),
-                     0); /* half of the least: a tie, to even */
+    /* Half of the smallest number is a tie and rounds to even. */
+    assert_int_equal(half_bits(__float2half(2.9802322e-8f)), 0);
     assert_int_equal(half_bits(__float2half(-0.0f)), 0x8000);
     assert_int_equal(bfloat_bits(__float2bfloat16(1.00390625f)), 0x3f80); /* a tie */
     assert_int_equal(bfloat_bits(__float2bfloat16(1.01171875f)), 0x3f82);

@@ -96,7 +96,7 @@ static int occupancy(int threads, int registers, size_t shared)
     return v;
 }
 
-/* Figures of NVIDIA's occupancy calculator. */
+/* Compares with results of NVIDIA's occupancy calculator. */
 static void test_occupancy(void **state)
 {
     (void)state;
@@ -127,8 +127,8 @@ static void test_refusals(void **state)
     assert_int_equal(cudaGetLastError(), cudaErrorInvalidConfiguration);
     assert_int_equal(cudaGetLastError(), cudaSuccess); /* not sticky */
     assert_int_equal(kernel_shaped(x, 64, 0, 32, 0, 0, NULL), cudaErrorInvalidConfiguration);
-    assert_int_equal(kernel_shaped(x, 64, 1, 64, 49153, 0, NULL),
-                     cudaErrorInvalidValue); /* needs opting in */
+    /* More than 48 KB of shared memory needs an opt-in. */
+    assert_int_equal(kernel_shaped(x, 64, 1, 64, 49153, 0, NULL), cudaErrorInvalidValue);
     OK(kernel_shaped(x, 64, 1, 64, 49152, 0, NULL));
     OK(cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, 60000));
     OK(kernel_shaped(x, 64, 1, 64, 60000, 0, NULL));
@@ -148,8 +148,8 @@ static void test_refusals(void **state)
 
     assert_int_equal(emu_device_select("K20"), 0);
     x = device_floats(64, 0.0f);
-    assert_int_equal(kernel_shaped(x, 64, 1, 64, 0, 1, NULL),
-                     cudaErrorNotSupported); /* no cooperative launch */
+    /* This device has no cooperative launch. */
+    assert_int_equal(kernel_shaped(x, 64, 1, 64, 0, 1, NULL), cudaErrorNotSupported);
     /* H = 200 in shared memory on 13 SMs needs 52,608 bytes per block. */
     assert_int_equal(cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, 52608),
                      cudaErrorInvalidValue);
@@ -186,7 +186,7 @@ static void test_clusters(void **state)
     (void)state;
     float *x = device_floats(64, 0.0f);
     const void *k = kernel_shaped_address();
-    const size_t one = 120000; /* bytes with which an SM holds one block */
+    const size_t one = 120000; /* bytes of shared memory with which an SM holds one block */
     int n = -1;
     OK(cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, 232448));
     assert_int_equal(kernel_clusters(&n, 256, one, 16), cudaErrorInvalidClusterSize);
@@ -196,8 +196,8 @@ static void test_clusters(void **state)
         unsigned size;
         int clusters;
     } want[] = {{1, 132}, {2, 66}, {4, 30}, {8, 15}, {16, 7}};
-    assert_int_equal(kernel_clusters(&n, 256, one, 0),
-                     cudaErrorInvalidClusterSize); /* without a cluster size */
+    /* The call needs a cluster size. */
+    assert_int_equal(kernel_clusters(&n, 256, one, 0), cudaErrorInvalidClusterSize);
     for (int i = 0; i < 5; i++) {
         OK(kernel_clusters(&n, 256, one, want[i].size));
         assert_int_equal(n, want[i].clusters);
@@ -245,8 +245,8 @@ static void test_memory(void **state)
     assert_int_equal(bytes[9], 5);
     assert_int_equal(cudaMemcpy(bytes, (char *)q + 990, 11, cudaMemcpyDeviceToHost),
                      cudaErrorInvalidValue);
-    assert_int_equal(cudaMemcpy(p, q, 10, cudaMemcpyHostToDevice),
-                     cudaErrorInvalidValue); /* wrong direction */
+    /* The direction contradicts the pointers. */
+    assert_int_equal(cudaMemcpy(p, q, 10, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
     struct cudaPointerAttributes a;
     OK(cudaPointerGetAttributes(&a, (char *)p + 5));
     assert_int_equal(a.type, cudaMemoryTypeDevice);
@@ -256,7 +256,7 @@ static void test_memory(void **state)
     OK(cudaFree(p));
     OK(cudaFree(q));
     OK(cudaFree(NULL));
-    assert_int_equal(cudaFree(q), cudaErrorInvalidValue); /* twice */
+    assert_int_equal(cudaFree(q), cudaErrorInvalidValue); /* it is freed already */
     assert_int_equal(emu_live_bytes(), 0);
     OK(cudaMallocHost(&p, 100));
     assert_int_equal(emu_live_objects(), 1);
@@ -298,7 +298,7 @@ static void test_streams_are_lazy(void **state)
     assert_true(pinned[0] == 2.0f);
     OK(cudaStreamQuery(a));
     OK(cudaEventQuery(event));
-    /* b waits for a by an event, whichever stream is synchronised */
+    /* b waits for a through an event, whichever stream is synchronised. */
     for (unsigned seed = 0; seed < 10; seed++) {
         emu_seed(seed);
         OK(cudaMemsetAsync(x, 0, 64 * sizeof(float), a));
@@ -407,7 +407,7 @@ static void test_graphs(void **state)
     assert_int_equal(calls, 3);
     OK(cudaGraphExecDestroy(exec));
 
-    /* what may not be done while capturing */
+    /* These calls are forbidden during a capture. */
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
     assert_int_equal(cudaStreamSynchronize(s), cudaErrorStreamCaptureUnsupported);
     assert_int_equal(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);

@@ -44,7 +44,7 @@ static std::vector<Row> rows_of(const std::string &build, const char *mode)
 {
     std::string column = build + "/emu/faults." + mode,
                 program = build + "/emu/" + mode + "/test_emu_faults";
-    if (changed(column) < changed(program)) { /* not run since it was built */
+    if (changed(column) < changed(program)) { /* the program has not run since it was built */
         std::string command = "PLSTM_BUILD='" + build + "' '" + program + "' >/dev/null 2>&1";
         if (system(command.c_str()) != 0) fprintf(stderr, "%s failed\n", program.c_str());
     }

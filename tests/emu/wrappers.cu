@@ -1,6 +1,6 @@
-/* Every wrapper of dev_*.cuh that stands for machine instructions, in kernels that are only
- * compiled: test_emu_build compiles them for each architecture and checks that sm_90's machine code
- * has the expected instructions. */
+/* Calls every wrapper of dev_*.cuh that stands for machine instructions, in kernels that never run:
+ * test_emu_build compiles them for each architecture and checks that the machine code for sm_90 has
+ * the expected instructions. */
 #include "cuda_runtime.h"
 
 #include <kernels/dev_barrier.cuh>

@@ -1,5 +1,5 @@
 /* cluster_case: implements loop_case.h for the time loops of the variant `cluster`. The words of a
- * plan are tile units rows replicas T B H. */
+ * plan are: tile, units, rows, replicas, T, B, H. */
 #include "fwd_cluster.cuh"
 
 #include "bwd_cluster.cuh"
@@ -43,8 +43,8 @@ static const struct {
 };
 enum { TILES = sizeof tiles / sizeof tiles[0], WORDS = 7 };
 
-/* The plan without words has a ragged last block, two replicas of which the last has one row less,
- * two ranges, and weights in registers and shared memory. */
+/* Without words the plan has a ragged last block, two replicas, two ranges of rows, and weights in
+ * registers and shared memory; the last replica has one row less. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     static const int own[WORDS] = {0, 12, 2, 2, 6, 5, 23};

@@ -2,11 +2,14 @@
  * emulator. test_persistent_faults.py and test_cluster_faults.py plant faults in its kernels. It
  * prints one line and exits with
  *
- *     0 right    1 wrong values    2 a block timed out    3 the emulator reports a fault
+ *     0  if the values are right
+ *     1  if values are wrong
+ *     2  if a block timed out
+ *     3  if the emulator reports a fault
  *
- * Each pass is launched three times in case_plan's plan, with masks on both sites, so that every
+ * The pass is launched three times by case_plan's plan, with masks on both sites, so that every
  * stage has work. If the plan has barrier words, they wrap past 2^32 on the way. The reference
- * rounds the same operands as the precision. EMU_SEED makes the schedule random. */
+ * rounds the operands that the precision rounds. EMU_SEED makes the schedule random. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +77,8 @@ static float *uploaded(const double *from, int n)
     return to;
 }
 
-/* Returns n float32 numbers, so that both sides compute with the same values, followed by `more`
- * zeros. */
+/* Returns n random numbers followed by `more` zeros. The numbers are representable in float32, so
+ * both sides compute with the same values. */
 static double *drawn(uint32_t subsequence, double scale, int n, int more)
 {
     float four[4];
@@ -93,7 +96,7 @@ static double *copied(const double *from, int n)
     return memcpy(x, from, (size_t)n * sizeof *x);
 }
 
-/* Raises *worst to the largest difference; a NaN counts as the largest. */
+/* Raises *worst to the largest difference, if that is larger; a NaN counts as the largest. */
 static void compare(double *worst, const float *ours, const double *exact, int n)
 {
     float *x = zeros((size_t)n * sizeof *x);
@@ -103,8 +106,9 @@ static void compare(double *worst, const float *ours, const double *exact, int n
     free(x);
 }
 
-/* The error of float32 is about 1e-6 here. Both sides round an operand to the same value, except if
- * float32's error crosses the midpoint between two numbers of the precision. */
+/* Returns the largest difference that is right. The error of float32 is about 1e-6 here. Both sides
+ * round an operand to the same value, unless the error of float32 moves it across the midpoint
+ * between two numbers of the precision. */
 static double bound_of(LstmPrecision precision)
 {
     return precision == PRECISION_F32 ? 1e-4 : precision == PRECISION_TF32 ? 0x1p-8 : 0x1p-6;
@@ -153,7 +157,7 @@ int main(int argc, char **argv)
     uint16_t *tiles = zeros(tensor_copy_bytes(H));
     copy_packed(w_hh, H, packed), copy_tiles(w_hh, H, tiles);
 
-    emu_device_select("H200"); /* where copies from global to shared memory arrive at the wait */
+    emu_device_select("H200"); /* on it cp.async is asynchronous: bytes arrive at the wait */
     emu_quiet(1);
     StepState s = {.step = step};
     StepState *state = device_alloc(&s, sizeof s);

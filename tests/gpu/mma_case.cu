@@ -30,8 +30,9 @@ PERSISTENT_PASS(backward_case, MmaBackwardPass,
                 backward_case<EXCHANGE_WORDS, PRECISION_TF32, 1, CASE_RESIDENT_BACKWARD, 8,
                               CASE_BACKWARD_THREADS>)
 
-/* The plan has a ragged last block, slices, row warps and passes, weights in all three places, and
- * clusters of two blocks. The words are the exchange and T. */
+/* The plan has a ragged last block, two slices, two passes, and weights in registers, in shared
+ * memory and streamed. The forward plan has two row warps, the backward plan clusters of two
+ * blocks. The words are the exchange and T. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};

@@ -8,7 +8,7 @@
 enum {
     CASE_THREADS = 64,
     CASE_BATCH = 2,
-    CASE_WARP_BATCH = 4, /* of a plan whose warps add up their slices */
+    CASE_WARP_BATCH = 4, /* batch of the plan whose warps add up their slices */
     CASE_CHUNK = 2,
     CASE_RESIDENT_FORWARD = 2,
     CASE_RESIDENT_BACKWARD = 1
@@ -28,9 +28,9 @@ PERSISTENT_KERNEL(backward_case, BackwardPass)
 PERSISTENT_PASS(backward_case, BackwardPass,
                 backward_case<CASE_RESIDENT_BACKWARD, CASE_BATCH, CASE_THREADS>)
 
-/* The plan has a ragged last block, slices, groups and passes, and weights in all three places.
- * With the word 8, which is for a forward pass, blocks have 8 units and no groups, and warps add up
- * their own slices. */
+/* The plan has a ragged last block, slices, groups and passes, and weights in registers, in shared
+ * memory and streamed. The word 8, for a forward pass only, selects a plan with 8 units per block
+ * and one group, whose warps add up their own slices. */
 extern "C" int case_plan(int back, int n, const int *words, LstmShape *shape, LstmPlan *plan)
 {
     LstmPlan p = {};

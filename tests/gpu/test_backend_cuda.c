@@ -1,11 +1,12 @@
 /* Tests the cuda backend, on a GPU or on the emulated one, from the same source.
  *
- * It is compared with the reference over 20 SGD steps at odd shapes, with the bound of
- * test_backend_cpu.c for the same reasons: the formulas are those of a plain float32 loop, with
- * other orders of sums, and exp and tanh within an ulp or two of libm's. So its error may be at
+ * The backend is compared with the reference over 20 SGD steps at odd shapes, with the bound of
+ * test_backend_cpu.c for the same reasons: its formulas are those of a plain float32 loop, with
+ * sums in other orders, and exp and tanh within an ulp or two of libm's. So its error may be at
  * most 3 times that loop's error against double (2 times for the forward result of the first step),
- * plus 4 ulp of the largest value. It is also compared with itself, bit for bit: replayed, launched
- * kernel by kernel, with its own ids, resumed, repeated, under any schedule. */
+ * plus 4 ulp of the largest value. Its runs are also compared with each other bit for bit: replayed
+ * from a graph, launched kernel by kernel, with ids passed by the caller, resumed, repeated, and
+ * under any schedule. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,25 +51,25 @@ static const Case cases[] = {
     {31, 23, 1, 5, 1, 0.8, SITES_NONRECURRENT}, /* B = 1 */
     {31, 1, 3, 1, 1, 1.0, SITES_NONRECURRENT},
     {7, 23, 1, 5, 3, 0.5, SITES_ALL}, /* V < H */
-    {1, 5, 1, 3, 2, 0.5, SITES_ALL},  /* one word only */
+    {1, 5, 1, 3, 2, 0.5, SITES_ALL},  /* V = 1 */
     {40, 32, 2, 3, 4, 1.0, SITES_NONRECURRENT},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
 /* The options of a run. */
 typedef struct Way {
-    /* cuda: launch kernel by kernel; pass ids with every window, not a stream */
+    /* launch kernel by kernel (cuda only); pass ids with every window instead of a stream */
     bool eager, own_ids;
-    int from, to;       /* the steps of the run to do here */
-    bool scored;        /* a window is scored after every fifth step */
-    bool told;          /* steps 8 to 11 pass that no gradient flows into their state */
+    int from, to;       /* run the steps from..to-1 */
+    bool scored;        /* score a window after every fifth step */
+    bool told;          /* set the state's gradient to zero in steps 8 to 11 */
     const char *kernel; /* NULL: cublas */
     const char *plan;   /* as recorded in a checkpoint */
     LstmPrecision precision;
     const char *algorithms; /* as recorded in a checkpoint */
 } Way;
 
-/* The last note of a model's backend. */
+/* The BackendInfo that info_of returned last. */
 static BackendInfo told;
 
 static const BackendInfo *info_of(const Model *m)
@@ -93,7 +94,7 @@ static void run_free(Run *r)
 
 static size_t state_size(const Case *k) { return (size_t)(k->L * k->B * k->H); }
 
-/* lr and clip change now and then, and must reach a captured graph. */
+/* lr and clip change between steps, and a captured graph must use the new values. */
 static double lr_at(int step) { return step < 8 ? 0.5 : step < 13 ? 0.25 : 0.4; }
 
 static double clip_at(int step) { return step < 11 ? 2.0 : 0.5; }
@@ -118,7 +119,7 @@ static void keep_result(Run *run, const WindowResult *r, int *next)
     run->loss[r->step] = r->nats, run->norm[r->step] = r->grad_norm;
 }
 
-/* Whether a kernel of that name computes in tiles. */
+/* Returns whether the kernel of that name computes in tiles. */
 static bool tensor_kernel(const char *name)
 {
     for (int v = 0; lstm_variants[v]; v++)
@@ -127,7 +128,7 @@ static bool tensor_kernel(const char *name)
     return false;
 }
 
-/* Uses few threads, to keep the emulator fast, and a ragged last block. */
+/* Requests plans of few threads, to keep the emulator fast, with a ragged last block. */
 static void small_plans(const char *kernel)
 {
 #ifdef CUDA_EMU
@@ -245,7 +246,7 @@ static bool long_lists(void)
 
 /* ---- against the reference ---- */
 
-static char kernel_told[32]; /* that ran */
+static char kernel_told[32]; /* the value of --kernel that ran, for messages */
 
 static void check(const char *what, const Case *k, double error, double plain, double times,
                   double largest)
@@ -283,12 +284,12 @@ static void check_loop(const char *what, const Case *k, const double *exact, con
     check(what, k, f32_error(ours, exact, n, &largest), plain_error, times, largest);
 }
 
-/* The values of --kernel: every float32 variant, the first one and then from the last one back;
- * `auto`; and each paired with the one before it, since the results of the passes do not depend on
- * their pairing. */
+/* The values of --kernel under test: first every float32 variant, beginning with the first one and
+ * continuing from the last one back; then `auto`; then each variant forward with the one before it
+ * in this order backward, since a pass's results do not depend on the other pass's variant. */
 enum { KERNELS_MOST = 32 };
 static char kernels[KERNELS_MOST][32];
-/* number of all values; number of single variants, which come first */
+/* the number of all values, and of the single variants, which come first */
 static int kernel_count, alone;
 
 static void list_kernels(void)
@@ -414,7 +415,7 @@ static void state_gradients_follow_reference(void **state)
     }
 }
 
-/* The logits of a scored row, including the bias, give that word's nats. */
+/* The logits of a scored row, which include the bias, give the nats of its target. */
 static void logits_are_those_of_the_nats(void **state)
 {
     (void)state;
@@ -464,7 +465,7 @@ static void every_way_gives_the_same_bits(void **state)
 {
     (void)state;
     static const Way ways[] = {
-        {.to = STEPS}, /* again */
+        {.to = STEPS}, /* the same again */
         {.to = STEPS, .eager = true},
         {.to = STEPS, .own_ids = true},
         {.to = STEPS, .scored = true},
@@ -526,15 +527,15 @@ static void resume_gives_the_same_bits(void **state)
 }
 
 /* A kernel on tensor cores reads w_hh as fragments that the update writes. A resumed run, whose
- * fragments are made from the loaded weights, has the same bits, and so has a graph, also beside
- * another kernel's backward pass. */
+ * fragments are made from the loaded weights, has the same bits; so has a run by graphs, also if
+ * another kernel computes the backward pass. */
 static void tensor_kernels_read_what_the_update_wrote(void **state)
 {
     (void)state;
     if (slow_build()) skip_slow();
     int ran = 0;
 #ifdef CUDA_EMU
-    assert_int_equal(emu_device_select("H200"), 0); /* clusters */
+    assert_int_equal(emu_device_select("H200"), 0); /* it has clusters */
 #endif
     for (int v = 0; lstm_variants[v]; v++)
         for (int mixed = 0; mixed < (long_lists() ? 3 : 1); mixed++) {
@@ -666,8 +667,8 @@ static void a_step_is_one_launch(void **state)
     assert_int_equal(emu_calls(EMU_CALL_LAUNCH) - launches, 4);
     assert_int_equal(emu_calls(EMU_CALL_COPY) - copies, 0);
     assert_int_equal(emu_calls(EMU_CALL_CUBLAS) - blas, 0);
-    assert_int_equal(emu_calls(EMU_CALL_ANY) - any,
-                     4 * 3); /* launch, event, wait for an older event */
+    /* Each of 4 steps makes 3 calls: the launch, an event, and a wait for an older event. */
+    assert_int_equal(emu_calls(EMU_CALL_ANY) - any, 4 * 3);
     model_close(&s.m);
 #else
     print_message("calls are counted by the emulator\n");
@@ -676,8 +677,8 @@ static void a_step_is_one_launch(void **state)
 }
 
 #ifndef CUDA_EMU
-/* Whether a kernel node is one of ours and not part of the recurrence; decided by its name, since a
- * library's product may be several nodes. */
+/* Returns whether a kernel node is plstm's own and not part of the recurrence. The kernel's name
+ * decides, since a library's product may be several nodes. */
 static bool own_kernel(cudaGraphNode_t node)
 {
     static const char *const names[] = {"step_begin", "embedding_",  "softmax_xent", "column_sums",
@@ -685,7 +686,7 @@ static bool own_kernel(cudaGraphNode_t node)
     struct cudaKernelNodeParams p;
     const char *name;
     if (cudaGraphKernelNodeGetParams(node, &p) || cudaFuncGetName(&name, p.func)) {
-        cudaGetLastError(); /* the kernel belongs to a library's own runtime */
+        cudaGetLastError(); /* the kernel belongs to a library with a runtime of its own */
         return false;
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -727,13 +728,13 @@ static void few_kernels_a_step(void **state)
         free(node);
 #ifdef CUDA_EMU
         LstmShape shape = {.T = k.T, .B = k.B, .H = k.H};
-        /* A product is one node here: one forward and three backward per layer, one and two for the
-         * softmax. */
+        /* On the emulator a product is one node: each layer has one forward and three backward, the
+         * softmax one forward and two backward. */
         int products = (int)(4 * k.L + 3), recurrence = 0;
         const Recurrence *r = cuda_recurrence(s.m.backend);
         recurrence +=
             (int)k.L * (r->forward->launches(&shape, 0) + r->backward->launches(&shape, 1));
-        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas: the masked carried h */
+        if (sites == SITES_ALL && i < 3) recurrence += (int)k.L; /* cublas masks the carried h */
         own = kernels - products - recurrence;
         assert_int_equal(others, 0); /* our own kernels copy the carried state */
 #endif
@@ -920,8 +921,8 @@ static int items_of(const char *text)
     return n;
 }
 
-/* A record is used unchanged, tuned or not, and a run resumed with it has the bits of an
- * uninterrupted run. */
+/* Recorded algorithms are used unchanged, whether they were tuned or not, and a run resumed with
+ * them has the bits of an uninterrupted run. */
 static void algorithms_are_recorded_and_taken(void **state)
 {
     (void)state;
@@ -935,8 +936,8 @@ static void algorithms_are_recorded_and_taken(void **state)
         setenv("PLSTM_TUNE", "1", 1);
         recorded_algorithms((LstmPrecision)i, NULL, tuned, remark);
         assert_int_equal(items_of(tuned), 6);
-        recorded_algorithms((LstmPrecision)i, first, again,
-                            remark); /* the record counts, not what would be faster today */
+        /* The recorded algorithms are used even if others would be faster today. */
+        recorded_algorithms((LstmPrecision)i, first, again, remark);
         assert_string_equal(first, again);
         unsetenv("PLSTM_TUNE");
         recorded_algorithms((LstmPrecision)i, tuned, again, remark);
@@ -1079,8 +1080,8 @@ static void more_blocks_than_the_device_holds(void **state)
 }
 
 #ifdef CUDA_EMU
-/* `auto` uses the number of blocks that such devices are known to hold. If this one holds fewer, it
- * uses the next kernel and prints so. */
+/* `auto` uses the number of blocks that devices of this kind are known to hold. If this device
+ * holds fewer, it chooses the next kernel, and the remark names what did not fit. */
 static void auto_takes_the_next(void **state)
 {
     (void)state;
@@ -1176,7 +1177,7 @@ static void auto_goes_on_without_clusters(void **state)
         recurrence_text(&r, other, sizeof other);
         assert_string_equal(other, text);
     }
-    /* Clusters that the environment demands are not given up; `auto` chooses another kernel. */
+    /* If the environment demands clusters, `auto` does not drop them but chooses another kernel. */
     config.plan = NULL;
     setenv("PLSTM_PLAN", "cluster=4", 1);
     assert_int_equal(recurrence_choose(&r, &config, &device, &e), 0);

@@ -1,5 +1,6 @@
-"""Tests bench/bench_gpu.cpp on the emulator: every row checks what it times, a wrong result gets no time, and a row that cannot run has a
-reason. test_measure.cpp tests the decisions of a measurement, test_axes.cpp the selection of rows, and test_cudnn.py cuDNN as a peer."""
+"""Tests bench/bench_gpu.cpp on the emulator: every row checks the result of what it times, a wrong result gets no time,
+and a row that cannot run states the reason. test_measure.cpp tests the decisions of a measurement, test_axes.cpp the
+selection of rows, and test_cudnn.py cuDNN as a peer."""
 import json
 import os
 import subprocess
@@ -51,7 +52,7 @@ def plain(name):
 
 
 def rows(*arguments, program=BENCH, **environment):
-    """(status, {name: row}, context)"""
+    """Returns (status, {name: row}, context)."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
         status, said = run("--tiny", f"--benchmark_out={path}", "--benchmark_out_format=json", *arguments, program=program, **environment)

@@ -19,7 +19,7 @@ TIMED_OUT_AT = r"timed out at step \d+, exchange \d+, "
 
 programs = planted.Programs("cluster_case")
 
-# Further plans: a word for each of tile units rows replicas T B H.
+# Further plans, as the words tile, units, rows, replicas, T, B, H.
 PLANS = {
     "bf16 ragged": "0 12 2 2 6 5 23",
     "tf32 ragged": "1 12 2 2 6 5 23",
@@ -35,7 +35,8 @@ PLANS = {
 
 
 def right(mode):
-    """Returns the tiles of a build. The race build has only the first tile, except in make test-long, since it takes long to compile."""
+    """Returns the program without a fault and the plans that it can run. The race build compiles only the first tile, except in
+    make test-long, since it takes long to compile."""
     first = mode == "race" and not os.environ.get("PLSTM_LONG")
     program = programs.build(mode, f"right-{mode}", options=["-DCASE_FIRST"] if first else ())
     return program, [words for words in PLANS.values() if words.startswith("0 ") or not first]

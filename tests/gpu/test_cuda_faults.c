@@ -1,6 +1,6 @@
-/* Makes every CUDA and cuBLAS call of a short run fail in turn: the run ends with 1 or 4 and one
- * sentence, no memory stays allocated, and the old checkpoint, or a newer one, is complete. The
- * emulator injects the faults, so these tests do not run on a real GPU. */
+/* Makes every CUDA and cuBLAS call of a short run fail in turn. The run must end with exit status 1
+ * or 4 and one sentence, no memory may stay allocated, and the old checkpoint, or a newer one, must
+ * be complete. The emulator injects the faults, so these tests do not run on a real GPU. */
 #include "tests/support/cuda_program.h"
 
 #include <stdio.h>
@@ -28,14 +28,14 @@ static TaskData *data;
  * scored window. */
 static BackendOps planted;
 static enum Plant {
-    RECORD,  /* a kernel has timed out */
+    RECORD,  /* the fault record of a kernel that has timed out */
     FORWARD, /* a block is missing in the forward pass */
     BACKWARD,
 } plant;
 enum { NEVER = -1, AT_SCORE = -2 };
 static int64_t plant_at = NEVER;
 
-/* Block 1's count is set far back, so that the other blocks wait for arrivals that never happen. */
+/* Sets block 1's count far back, so that the other blocks wait for arrivals that never happen. */
 static void set_back(const Backend *b, int which)
 {
     const LstmPlan *plan = &cuda_recurrence(b)->plan[which];
@@ -51,8 +51,8 @@ static void set_back(const Backend *b, int which)
 static int window_begin_planted(Backend *b, const Window *w, bool *replayed, Error *e)
 {
     FaultRecord fault = {.set = 1, .block = 1, .step = 2, .expected = 8, .seen = 7, .missing = {2}};
-    if (w->train ? w->step == plant_at
-                 : plant_at == AT_SCORE) { /* once the steps before it have run */
+    /* The fault is planted once the steps before it have run. */
+    if (w->train ? w->step == plant_at : plant_at == AT_SCORE) {
         assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
         if (plant != RECORD) {
             set_back(b, plant == FORWARD ? PLAN_FORWARD : PLAN_BACKWARD);
@@ -107,8 +107,8 @@ static int tear_down(void **state)
 
 static const char *kernel;
 
-/* A run of two epochs of three minibatches that scores valid and saves after each epoch and inside
- * one. */
+/* Runs seven minibatches: one epoch of four and a part of the second. The run scores valid and
+ * saves after the first epoch and at its end, inside the second. */
 static int short_run(const char *save, Error *e)
 {
     Settings s;
@@ -139,8 +139,8 @@ static void check_end(unsigned long n, int code, const char *save, const Error *
     assert_int_equal(files_named(".tmp"), 0);
 }
 
-/* Repeats the run until it makes all its calls without a fault; returns the number of failed
- * runs. */
+/* Repeats the short run, each time with a fault at another call: at every stride-th call of that
+ * kind. Returns the number of runs that failed. */
 static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanish,
                                unsigned long stride)
 {
@@ -159,7 +159,7 @@ static unsigned long each_call(enum emu_call kind, cudaError_t error, bool vanis
         code = short_run(save, &e);
         if (code == EXIT_DONE && !emu_failed_call()[0])
             fail_msg("call %lu of %lu was not reached", n, calls);
-        /* Only the release of a resource may fail silently, since the run is over. */
+        /* Only the release of a resource may fail silently, since the run has ended by then. */
         if (code == EXIT_DONE && !vanish && strstr(emu_failed_call(), "Destroy") == NULL &&
             strstr(emu_failed_call(), "Free") == NULL && n + 16 < calls)
             fail_msg("call %lu (%s) failed, and the run went on", n, emu_failed_call());
@@ -190,14 +190,14 @@ static void the_gpu_falls_off_the_bus(void **state)
                                                         : 13) >= 3);
 }
 
-/* A step that times out ends the run with 1, a sentence and a checkpoint of the state before it,
- * from which the run continues to the bytes of an undisturbed one. */
+/* A step that times out ends the run with exit status 1, a sentence and a checkpoint of the state
+ * before that step. A run resumed from it writes the same bytes as an undisturbed one. */
 static void a_fault_saves_what_was_before(void **state)
 {
     (void)state;
     static const struct {
         enum Plant plant;
-        int64_t at, saved; /* an epoch has 8 minibatches */
+        int64_t at, saved; /* steps; an epoch has 8 minibatches */
         const char *kernel;
     } cases[] = {
         {RECORD, 0, 0, "cublas"},      {RECORD, 1, 1, "reg"},

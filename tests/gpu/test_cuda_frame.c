@@ -1,6 +1,6 @@
-/* Tests the frame for tasks (TASKS 1 and 5) on the cuda backend: batches with padding, features and
- * positions that are not scored, launched kernel by kernel and as graphs. It runs on the emulated
- * GPU, or, built with nvcc, on a real one. */
+/* Tests the frame for tasks (TASKS 1 and 5) on the cuda backend: batches with padding, with
+ * features and with positions that are not scored, launched kernel by kernel and as graphs. The
+ * test runs on the emulated GPU or, built with nvcc, on a real one. */
 #include "tests/support/cuda_program.h"
 
 #include "host/backend/backend_cuda.h"
@@ -14,7 +14,8 @@ static bool long_lists(void)
     return text && text[0];
 }
 
-/* Uses few threads, to keep the emulator fast; kernels on tensor cores use their own number. */
+/* Requests plans of few threads, to keep the emulator fast; kernels on tensor cores keep their own
+ * number of threads. */
 static void small_plans(const LstmVariant *v)
 {
 #ifdef CUDA_EMU
@@ -33,7 +34,7 @@ static void nothing_leaked(void)
 #endif
 }
 
-/* The persistent variants of float32. */
+/* Returns the number of persistent variants that compute in float32. */
 static int persistent_count(void)
 {
     int n = 0;

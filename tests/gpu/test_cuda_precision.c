@@ -1,9 +1,9 @@
 /* Bounds the effect of --precision on a window's gradients, on the cpu backend, which simulates it,
  * and on the cuda backend.
  *
- * Bound      A running first-order analysis of rounding errors, in the probabilistic manner of N.
- * J. Higham and T. Mary (SIAM J. Sci. Comput. 41, 2019). Every value of the window is computed in
- * double, and beside it s, the standard deviation of its error under these rules:
+ * The bound is a running first-order analysis of rounding errors, in the probabilistic manner of
+ * N. J. Higham and T. Mary (SIAM J. Sci. Comput. 41, 2019). Every value of the window is computed
+ * in double together with s, the standard deviation of its error, by these rules:
  *
  *   - Rounding an operand to p significant bits has a relative error of at most u = 2^-p (bf16: p =
  *     8, tf32: p = 11; f32: operands are not rounded). If the error is uniform on its interval, its
@@ -13,11 +13,11 @@
  *     variances add:
  *         s^2 = sum (2 u^2/3 (a_k b_k)^2 + a_k^2 s(b_k)^2 + b_k^2 s(a_k)^2)
  *     and the float32 roundings of the sum add at most K 2^-24 sum |a_k b_k| to s.
- *   - f(x) has s = |f'(x)| s(x); a product of two values and a sum of two are as above without
- *     operand rounding. Each has a float32 rounding: 1 unit of 2^-24, or 4 units for a function. So
- *     s propagates through all T steps, forward and backward.
- *   - Sums over positions without factors (biases, words) have terms whose errors come from the
- *     same rounded weights: their s add up, which is valid for any correlation.
+ *   - f(x) has s = |f'(x)| s(x). A product of two values and a sum of two values are as above,
+ *     without operand rounding. Each result is rounded to float32, which adds 1 unit of 2^-24, or 4
+ *     units for a function. So s propagates through all T steps, forward and backward.
+ *   - Sums over positions without factors (gradients of biases and words) have terms whose errors
+ *     come from the same rounded weights: their s are added, which is valid for any correlation.
  *
  * So E ||error||^2 = ||s||^2 over a gradient's tensor. The error against the double reference must
  * be ||error|| <= 2 ||s||. To show that this test can fail, a fault is planted: sums that are also
@@ -52,8 +52,10 @@
 enum { V = 31, H = 32, L = 2, T = 4, B = 50, N = T * B, STEP = 77, ALLOWED = 2 };
 static const double keep = 0.5, float_ulp = 0x1p-24;
 
-/* ---- the planted fault: sums in bfloat16, in every product of OpenBLAS, which is the emulated
- * cuBLAS, and in those of the cpu backend (the linker wraps sgemm_run) ---- */
+/* ---- the planted fault ---- */
+
+/* Sums are kept in bfloat16 in every product of OpenBLAS, which the emulated cuBLAS uses, and in
+ * the products of the cpu backend, whose sgemm_run the linker wraps. */
 
 static bool sums_in_bf16;
 
@@ -109,7 +111,7 @@ static Value rounded(double v, double s, double ulps)
 {
     return (Value){v, s + ulps * float_ulp * fabs(v)};
 }
-/* The sum for correlated errors. */
+/* sum is for correlated errors, add for independent ones. */
 static Value sum(Value a, Value b) { return rounded(a.v + b.v, a.s + b.s, 1); }
 static Value add(Value a, Value b) { return rounded(a.v + b.v, hypot(a.s, b.s), 1); }
 static Value scale(double f, Value a) { return rounded(f * a.v, fabs(f) * a.s, 1); }
@@ -126,7 +128,8 @@ static Value hyperbolic(Value a)
     return rounded(y, (1 - y * y) * a.s, 4);
 }
 
-/* sum over k of a[k * a_step] * b[k * b_step], a product in --precision. */
+/* Returns the sum over n values of k of a[k * a_step] * b[k * b_step], with operands rounded to the
+ * precision. */
 static Value dot(int n, const Value *a, int a_step, const Value *b, int b_step)
 {
     double v = 0, squares = 0, magnitude = 0, brought = 0;
@@ -174,7 +177,7 @@ static void layer_forward(Layer *l, const Value *w_ih, const Value *w_hh, const 
         }
 }
 
-/* dy becomes the gradient into the layer's masked input; gates become dgates. */
+/* Replaces dy by the gradient into the layer's masked input, and gates by dgates. */
 static void layer_backward(Layer *l, const Value *w_ih, const Value *w_hh, Value *dy, Value *dw_ih,
                            Value *dw_hh, Value *db)
 {
@@ -240,7 +243,7 @@ static Value *bounds(const Params *p, LstmPrecision precision)
             z[v] = add(dot(H, x_softmax + n * H, 1, w_dec + v * H, 1), b_dec[v]),
             sum += exp(z[v].v);
         for (int v = 0; v < V; v++) spread += exp(z[v].v) / sum * z[v].s;
-        for (int v = 0; v < V; v++) { /* p_v of z: p_v (dz_v - sum p dz) */
+        for (int v = 0; v < V; v++) { /* the derivative: dp_v = p_v (dz_v - sum p dz) */
             double share = exp(z[v].v) / sum;
             z[v] = scale(1.0 / B, add(rounded(share, share * (z[v].s + spread), 8 + V),
                                       exact(v == y_ids[n] ? -1 : 0)));
@@ -266,7 +269,7 @@ static Value *bounds(const Params *p, LstmPrecision precision)
     return d;
 }
 
-/* ---- against it ---- */
+/* ---- gradients against the bound ---- */
 
 static Params weights;
 
@@ -281,7 +284,7 @@ static void prepare(void)
     }
 }
 
-/* Returns the exit code of open; with 0, also the gradients of the window. */
+/* Returns the exit code of open; if that is 0, *grads receives the gradients of the window. */
 static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision precision,
                      Params *grads, Error *e)
 {
@@ -309,7 +312,7 @@ static int gradients(const BackendOps *ops, const char *kernel, LstmPrecision pr
     return 0;
 }
 
-/* Returns the largest ||error|| / ||s|| of all tensors, and its tensor. */
+/* Returns the largest ||error|| / ||s|| over all tensors, and the name of that tensor. */
 static double worst_share(const Params *ours, const Params *reference, const Value *bound,
                           char name[48])
 {

@@ -12,7 +12,7 @@
 
 #define MODEL "--hidden 9 --layers 2 --batch 2 --seq 3 --keep 0.6 --init 0.2 --threads 1 --quiet"
 
-static const char *corpus; /* of all tests */
+static const char *corpus; /* path of the corpus of all tests */
 
 static int set_up(void **state)
 {
@@ -64,7 +64,7 @@ static double number(const json_t *list, size_t i, const char *key)
 static void resume_gives_the_same_bytes(void **state)
 {
     (void)state;
-    static const int stop[] = {1, 2, 6, 17, 18, 21}; /* an epoch has 17 minibatches */
+    static const int stop[] = {1, 2, 6, 17, 18, 21}; /* an epoch has 18 minibatches */
     const char *whole = in_folder("whole.st"), *log = in_folder("whole.jsonl"),
                *part = in_folder("part.st"), *log2 = in_folder("part.jsonl");
     plstm_expect(0,
@@ -130,8 +130,8 @@ static void checkpoints_move_between_backends(void **state)
             fail_msg("loss %.9g and %.9g", loss[i], loss[0]);
 }
 
-/* Returns the losses of 15 steps on `backend` with the kernels of route, each continuing from the
- * previous one's file after 5 steps. */
+/* Sets loss to the losses of 15 steps on `backend`: 5 steps with each kernel of the route, each
+ * continuing from the checkpoint of the one before. */
 static void losses_of(const char *backend, const char *const route[3], double loss[15])
 {
     const char *path = in_folder("route.st"), *log = in_folder("route.jsonl");
@@ -151,7 +151,7 @@ static void losses_of(const char *backend, const char *const route[3], double lo
     json_decref(steps);
 }
 
-/* With any variant, and after any change of variant at a checkpoint, the losses are those of the
+/* With every variant, and after a change of variant at a checkpoint, the losses are those of the
  * cpu backend. */
 static void every_kernel_follows_cpu(void **state)
 {
@@ -186,8 +186,8 @@ static int times(const char *text, const char *phrase)
     return n;
 }
 
-/* auto prints once what it chose and why; the log and the file record it, and the file also its
- * plans. A run that resumes from that file keeps them, or prints that it cannot. */
+/* `auto` prints once what it chose and why. The log and the checkpoint record the kernel, and the
+ * checkpoint also its plans. A run that resumes from it keeps them, or prints that it cannot. */
 static void auto_decides_once(void **state)
 {
     (void)state;
@@ -268,8 +268,8 @@ static void divergence_names_its_step(void **state)
 {
     (void)state;
     const char *path = in_folder("diverged.st"), *log = in_folder("diverged.jsonl");
-    /* The last backend sends NaNs from block to block. Empty words hold another NaN, so no block
-     * waits for words that have arrived. */
+    /* With the last backend NaNs are sent from block to block. An empty word holds a NaN with other
+     * bits, so no block waits for a word that has arrived. */
     static const char *const backend[] = {"cpu", "cuda", "cuda --kernel mma --precision bf16"};
     for (int i = 0; i < 3; i++) {
         Run run = plstm("train --data %s --backend %s " MODEL
@@ -350,7 +350,7 @@ static void assert_alike(const char *a, const char *b)
             continue;
         }
         while (a[-1] >= '0' && a[-1] <= '9')
-            a--, b--; /* back to the start of the number; a decimal point also ends it */
+            a--, b--; /* back to the first digit, at most to a decimal point */
         char *end_a, *end_b;
         double x = strtod(a, &end_a), y = strtod(b, &end_b);
         if (end_a == a || end_b == b) fail_msg("outputs differ: '%.60s' and '%.60s'", a, b);
@@ -380,9 +380,9 @@ static void eval_and_sample_agree_with_cpu(void **state)
             fail_msg("%s: %d and %d: %s%s", line[i], cpu.code, cuda.code, cpu.err, cuda.err);
         if (i > 3) assert_string_equal(cpu.out, cuda.out);
         else {
+            /* from_y begins after the line with the device's name. */
             const char *split = i & 1 ? "valid" : "test", *from_x = strstr(cpu.out, split),
-                       *from_y =
-                           strstr(cuda.out, split); /* after the line with the device's name */
+                       *from_y = strstr(cuda.out, split);
             assert_true(from_x && from_y);
             assert_alike(from_x, from_y);
         }

@@ -42,7 +42,7 @@ def run(*arguments, library=FAKE, **environment):
 
 
 def supported(algorithm, precision, H, B):
-    """Whether the fake library supports it."""
+    """Returns whether the fake library supports the algorithm at this precision and shape."""
     return {"cudnn-standard": True, "cudnn-static": H % 32 == 0 and B % 4 == 0, "cudnn-dynamic": precision in ("f32", "tf32"),
             "cudnn-small-h": H <= 24}[algorithm]
 
@@ -121,7 +121,7 @@ def test_declarations_match_the_header():
     command = ["g++", "-std=c++17", "-fsyntax-only", "-I", ROOT, "-isystem", include]
     done = subprocess.run([*command, os.path.join(ROOT, "tests/support/cudnn_header.cpp")], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
-    # The check can fail: with a missing parameter, and with another number.
+    # The check fails if a parameter is missing or a number differs.
     with open(os.path.join(ROOT, "bench/cudnn_api.h"), encoding="utf-8") as f:
         header = f.read()
     for right, wrong, named in (("(Handle handle, Rnn desc, int batch)", "(Handle handle, Rnn desc)", "cudnnBuildRNNDynamic"),
@@ -138,7 +138,7 @@ def test_declarations_match_the_header():
 
 
 def test_every_function_is_in_the_library():
-    """Looks in the real library, if a toolkit has it: without a GPU it can be opened, but not used."""
+    """Searches the real library for the functions, if it is installed. Without a GPU it can be opened, but not used."""
     found = [path for folder in ("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu") for name in ("libcudnn.so.9", "libcudnn.so.8")
              if os.path.exists(path := os.path.join(folder, name))]
     if not found:

@@ -1,11 +1,11 @@
 /* Tests the kernels of the training step, one by one, against plain loops in double (oracle.h), on
  * the device of the CUDA runtime that this program is linked with: the emulated one or a GPU.
  *
- * Bound      as in test_backend_cpu.c: float32 kernels evaluate the formulas of the plain float
- * loop with sums in another order. So their error may be at most 2 times (for gradients and derived
- * values 3 times) that of the loop against double, plus 4 ulp of the largest value, for values that
- * the plain loop gets right by luck. The errors of one tensor are compared by their largest. Masks,
- * ids, copies and single products are equal bit for bit. */
+ * The bound is that of test_backend_cpu.c: float32 kernels evaluate the formulas of the plain float
+ * loop with sums in another order. So their error against double may be at most 2 times that of the
+ * loop (3 times for gradients and derived values), plus 4 ulp of the largest value for values that
+ * the plain loop gets right by luck. The largest errors of each tensor are compared. Masks, ids,
+ * copies and single products are equal bit for bit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +25,8 @@ int main(int argc, char **argv)
      * another build does it. */
     if (strcmp(emu_mode(), "asan")) setenv("EMU_PROTECT", "0", 0);
 #endif
-    if (argc == 2 &&
-        !strcmp(argv[1],
-                "--digest")) { /* a child of same_bits_under_any_schedule: nothing else on stdout */
+    /* A child process of same_bits_under_any_schedule prints only the digest. */
+    if (argc == 2 && !strcmp(argv[1], "--digest")) {
         if (fixture_setup(NULL) || device_missing()) return 1;
         printf("%llx\n", (unsigned long long)digest());
         return fixture_teardown(NULL);

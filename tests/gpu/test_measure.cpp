@@ -19,7 +19,7 @@ using measure::Stop;
 namespace
 {
 
-/* Uniform in [0, 1), the same in every run. */
+/* A generator of uniform numbers in [0, 1), the same in every run. */
 struct Random {
     uint64_t state = 1;
     double next()
@@ -96,7 +96,7 @@ void noise_that_settles_ends_it(void **)
     measure::Result r = m.result();
     assert_int_equal(r.why, Stop::SETTLED);
     assert_true(taken > 60 && taken < 2000);
-    assert_near(r.iqr, 3 * 1.349 / 100, 0.01); /* of a normal distribution */
+    assert_near(r.iqr, 3 * 1.349 / 100, 0.01); /* a normal distribution's is 1.349 deviations */
     assert_near(r.median, 100, 1);
 }
 
@@ -150,7 +150,7 @@ void the_clock_may_fall_as_far_as_the_rule_says(void **)
     Measurement m(rule);
     assert_true(m.add(1, 1500, 0));
     assert_false(m.add(1, 1499, 0));
-    assert_true(m.add(1, 0, 0)); /* not known */
+    assert_true(m.add(1, 0, 0)); /* the clock is not known */
     rule.full_mhz = 0;
     Measurement unknown(rule);
     assert_true(unknown.add(1, 1, 0));
@@ -243,7 +243,7 @@ void a_line_through_noisy_points(void **)
     assert_near(sum_a / 200, 10, 0.1);
 }
 
-/* The long times must not outweigh the short ones, since only those determine a. */
+/* The long times must not outweigh the short ones, since only the short ones determine a. */
 void errors_of_a_line_are_relative(void **)
 {
     measure::Line line = measure::fit({{10, 20}, {20, 30}, {1000, 1010 * 1.05}});

@@ -13,7 +13,7 @@ static int set_up(void **state)
     return folder_make(state);
 }
 
-/* Trains that many minibatches; `text` receives the record. */
+/* Trains for `steps` minibatches; `text` receives the recorded ranges. */
 static void train(int steps, const char *eager, const char *more)
 {
     const char *path = in_folder("ranges");
@@ -39,7 +39,7 @@ static int count(const char *line)
     return n;
 }
 
-/* Checks that every range that was pushed is popped, and never more. */
+/* Checks that every range that was pushed is popped, and that no other pop occurs. */
 static void assert_nested(void)
 {
     int open = 0;
@@ -71,8 +71,8 @@ static void replay_marks_steps(void **state)
     assert_int_equal(count("push step"), 9);
     assert_int_equal(count("push forward"), 1); /* only in the first step, which warms up */
     assert_nested();
-    const char *last =
-        strstr(text, "push update\npop\npop\n"); /* after this, steps have no inner ranges */
+    /* After this, steps have no inner ranges. */
+    const char *last = strstr(text, "push update\npop\npop\n");
     assert_non_null(last);
     last += strlen("push update\npop\npop\n");
     for (int i = 0; i < 8; i++, last += strlen("push step\npop\n"))

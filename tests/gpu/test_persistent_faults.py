@@ -57,10 +57,10 @@ def test_a_product_that_is_not_validated_is_wrong_under_some_schedule():
 
 
 BOTH = "forward backward"
-BY_WORDS = ("2 5", "2 46")  # the exchange by words, and T: fewer exchanges than buffers, and more
+BY_WORDS = ("2 5", "2 46")  # the exchange by words, and T, which gives fewer or more exchanges than buffers
 IN_WARP = "8"  # persistent_case's plan whose warps add up their slices
 RACE, UNORDERED = r"emulator: .*race: ", r"emulator: .*(race|uninitialised read): "
-MISSING_1 = r"timed out at step \d+, exchange \d+, missing 2$"  # bit 1
+MISSING_1 = r"timed out at step \d+, exchange \d+, missing 2$"  # the mask has bit 1, for block 1
 
 MISTAKES = {
     # ---- the barrier ----
@@ -113,7 +113,7 @@ MISTAKES = {
 }
 
 
-# The variant on tensor cores: its warps wait for some of the blocks, and its clusters add the sums of their blocks.
+# The mistakes in mma, the variant on tensor cores. Its warps wait for some of the blocks, and its clusters add the sums of their blocks.
 MMA_MISTAKES = {
     "mma_lost_arrival": ("plain", BARRIER, "if (threadIdx.x == 0) store_release(", "if (threadIdx.x == 0 && b->self != 1) store_release(",
                          BOTH, TIMED_OUT, MISSING_1),
@@ -125,7 +125,7 @@ MMA_MISTAKES = {
     "mma_single_exchange": ("race", PRODUCTS, "? n % WORD_BUFFERS : n & 1);", "? n % WORD_BUFFERS : 0);", BOTH, REPORTED, RACE),
     "mma_forward_arrives_before_all_have_written": ("race", MMA_FORWARD, "        __syncthreads();\n        if (sends && (!WORDS",
                                                     "        if (sends && (!WORDS", "forward", REPORTED, RACE),
-    # The writer has not seen that the other warps have waited for their slices, so h_{t-1} may still be read.
+    # Nothing orders the write after the waits of the other warps, so the other blocks may still read h_{t-1}.
     "mma_forward_overwrites_what_is_read": ("race", MMA_FORWARD, "copy_async_wait<0>();\n            __syncthreads();",
                                             "copy_async_wait<0>();",
                                             "forward", REPORTED, UNORDERED),
@@ -181,7 +181,7 @@ MMA_MISTAKES = {
 }
 MISTAKES |= MMA_MISTAKES
 
-# A part of make test; make test-long plants all, and .ci/run calls it for this file.
+# The mistakes that make test plants; with PLSTM_LONG, as in make test-long, all are planted.
 IN_SHORT = {"mma_forward_overwrites_what_is_read", "mma_backward_sums_not_waited_for", "words_lost", "words_stored_plainly",
             "lost_arrival", "missing_release", "forward_block_leaves_early", "forward_arrives_before_all_have_written",
             "backward_block_leaves_early", "backward_single_exchange"}

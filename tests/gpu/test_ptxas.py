@@ -3,7 +3,8 @@
     make refresh    after a kernel changed: runs this file with --write, which rewrites kernels/ptxas_sm90.txt
 
 A kernel that needs more registers than before runs with fewer warps, and one that spills is slow; neither fails any other test. Registers
-are compared only if the report is from the compiler that the table names, since another compiler may allocate differently; spills always.
+are compared only if the report is from the compiler that the table names, since another compiler may allocate differently. Spills are
+always compared.
 """
 import os
 import shutil
@@ -40,11 +41,11 @@ def compiler_version():
 
 
 def reports(folder):
-    """{"file kernel": numbers} from all reports in the folder."""
+    """Returns {"file kernel": numbers} from all reports in the folder."""
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         stem, extension = os.path.splitext(name)
-        # skip a kernel file that no longer exists
+        # Skip the report of a kernel file that no longer exists.
         if extension == ".ptxas" and os.path.exists(os.path.join(ROOT, "kernels", stem + ".cu")):
             with open(os.path.join(folder, name)) as f:
                 for kernel, numbers in parse_ptxas(f.read(), ARCH).items():
@@ -122,7 +123,7 @@ def test_differences_are_reported():
     assert not differences("a", want, "a", parse_ptxas(REPORT, ARCH))
     found = parse_ptxas(REPORT.replace("Used 24", "Used 25").replace("8 bytes spill stores", "9 bytes spill stores"), ARCH)
     assert len(differences("a", want, "a", found)) == 2
-    assert len(differences("a", want, "b", found)) == 1  # another compiler: spills only
+    assert len(differences("a", want, "b", found)) == 1  # with another compiler only spills are compared
     del found["other"]
     found["new"] = want["other"]
     told = differences("a", want, "b", found)

@@ -78,7 +78,7 @@ class Thread:
 
 
 class Event:
-    """A memory operation, a fence, or half of a barrier. A read-modify-write is one event that reads and writes."""
+    """A memory operation, a fence, or one half of a barrier. A read-modify-write is one event that reads and writes."""
 
     def __init__(self, thread, text):
         self.thread, self.text = thread, text
@@ -86,15 +86,15 @@ class Event:
         self.location = self.register = self.until = self.written = self.barrier = None
         self.reads = self.writes = self.strong = self.acquires = self.releases = self.fence = self.sc = self.arrives = False
         self.scope = self.reach = "sys"  # the scopes of the access and of its ordering, which differ at an mbarrier
-        self.needs = ()  # registers on which this operation depends besides those of its value
+        self.needs = ()  # registers on which this operation depends, besides those of its value
 
     def __repr__(self):
         return f"{self.thread.name if self.thread else 'start'}: {self.text}"
 
 
 class Program:
-    """The threads and events of an expanded text; `forbid`, `forbid_long` and `reach` are lists (a disjunction) of lists (a conjunction)
-    of atoms."""
+    """The threads and events of an expanded text. `forbid`, `forbid_long` and `reach` are disjunctions: lists of conjunctions, which are
+    lists of atoms."""
 
     def __init__(self, name):
         self.name, self.threads, self.events, self.initial, self.order = name, {}, [], {}, {}
@@ -119,7 +119,7 @@ def parse_condition(text):
 
 
 def memory_event(thread, line):
-    """Returns the events of a load, a store, an atomic, or an asynchronous store or wait, which consist of those."""
+    """Returns the events of a load, a store or an atomic, or of an asynchronous store or a wait, which are made of these."""
     m = re.match(r"([\w.:]+)\s+(.*)$", line)
     opcode, rest = m.groups()
     words = opcode.split(".")
@@ -152,8 +152,8 @@ def memory_event(thread, line):
     scope = next((w for w in words[1:] if w in SCOPES), None)
     base = words[0]
     if base == "st" and "async" in words:
-        # A weak store, then a release that counts it at the receiver's mbarrier: in program order or, if detached, in a thread of their
-        # own.
+        # An asynchronous store is a weak store, then a release that counts it at the receiver's mbarrier. They are in program order or,
+        # if detached, in a thread of their own.
         store, count = event(address(operands[0]), "weak", None), event(address(operands[2]), "release", "cluster")
         store.writes, store.written = True, Expression(operands[1])
         count.reads = count.writes = True
@@ -330,7 +330,7 @@ def parse_program(name, lines, constants=None):
 
 
 class Known:
-    """One case of a family: the program, and whether its outcome is known to be forbidden."""
+    """One case of a family: its program, and whether the outcome is known to be forbidden."""
 
     def __init__(self, family, about, name, place, forbidden, lines):
         self.family, self.about, self.name, self.place, self.forbidden = family, about, name, place, forbidden
@@ -418,15 +418,15 @@ class Relations:
         return "scopes" in self.without or e.thread is None or e.thread.places[scope] == thread.places[scope]
 
     def synchronise(self, first, last):
-        """Whether a pattern that begins with `first` and one that ends with `last` synchronise if the write is observed: they are morally
-        strong."""
+        """Returns whether a pattern that begins with `first` and one that ends with `last` synchronise if the write is
+        observed: the two operations are morally strong, and the scopes of their ordering include each other's thread."""
         a, b = self.events[first], self.events[last]
         return self.strong[first] >> last & 1 and (a.thread is b.thread or
                                                    (self.includes(a, a.reach, b.thread) and self.includes(b, b.reach, a.thread)))
 
     def morally_strong(self, a, b):
-        """Whether two operations are morally strong: of one thread, or both strong with scopes that include each other; accesses must be
-        to one location."""
+        """Returns whether two operations are morally strong: they are in one thread, or both are strong and their scopes include each
+        other. Accesses must also be to one location."""
         if a.barrier or b.barrier or (a.location and b.location and a.location != b.location):
             return False
         if a.thread is None or b.thread is None or (a.thread is b.thread and a.agent is b.agent):
@@ -450,8 +450,8 @@ class Relations:
         return edges
 
     def dependencies(self):
-        """The pairs (read, later operation) in which the later value, or whether the operation happens, depends on the read: by the
-        registers of the value, or because of a wait before it."""
+        """Returns the pairs (read, later operation) in which the later value, or whether the operation happens, depends on
+        the read: through registers of the value, or through a wait before the operation."""
         edges = []
         for es in self.program.order.values():
             latest, waits = {}, []
@@ -731,7 +731,7 @@ class Search:
         return found
 
     def breaks(self, state):
-        """Whether an earlier choice has become impossible."""
+        """Returns whether an earlier choice has become impossible."""
         if "causality" in self.without:
             return False
         follow = state["follow"] = self.coherence(state)
@@ -740,7 +740,8 @@ class Search:
         return self.contradicts_causality(state, follow)
 
     def contradicts_causality(self, state, follow):
-        """Whether a read precedes in causality order the write that it reads, or comes after a write that follows that write."""
+        """Returns whether some read precedes in causality order the write that it reads, or comes in that order after a write that follows
+        that write."""
         ahead = {}
         for r, w in state["rf"].items():
             if self.cause(state, r) >> w & 1:
@@ -762,7 +763,7 @@ class Search:
             after.setdefault(w, []).append(r)
         return cyclic(after)
 
-    # All reads are chosen: check the values, then decide the remaining orders.
+    # When all reads are decided, the values are checked and the remaining orders are decided.
 
     def finish(self, state):
         for read, write in state["rf"].items():
@@ -863,7 +864,7 @@ class Search:
 
 
     def contradicts_program_order(self, rf, follow):
-        """Whether a location has a cycle of program order and communication between morally strong operations. The two halves of a
+        """Returns whether a location has a cycle of program order and communication between morally strong operations. The two halves of a
         read-modify-write are two nodes here, the read first."""
         events, strong, edges = self.events, self.r.strong, {}
 

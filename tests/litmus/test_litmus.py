@@ -1,5 +1,6 @@
-"""Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs with known verdicts;
-the checker with parts of the model removed. test_sass.py checks whether the compiled kernels have the instructions that the texts name.
+"""Tests the litmus texts of this folder: the verdicts of the model checker on them, on their mutants and on programs
+with known verdicts. It also tests the checker with parts of the model removed. test_sass.py checks whether the compiled
+kernels have the instructions that the texts name.
 
     python3 tests/litmus/test_litmus.py --write    rewrites the table of known verdicts in README.md
 """
@@ -85,7 +86,7 @@ def test_every_part_of_the_model_changes_a_known_verdict():
 
 
 def plainly_allowed(program, clause):
-    """Whether the clause can hold, by trying every rf and every order of fences and writes and checking the axioms only at the end."""
+    """Returns whether the clause can hold. It tries every rf and every order of fences and writes and checks the axioms only at the end."""
     search = ptx_model.Search(ptx_model.Relations(program, frozenset()), clause)
     reads = [e.number for e in program.events if e.reads]
     pairs = [(a, b) for writes in search.r.writes_to.values() for a, b in itertools.combinations(writes, 2)]
@@ -204,7 +205,7 @@ def test_the_texts_match_the_kernel_sources():
         wanted = [exchanges.plain_opcode(item.opcodes[0]) for item in items]
 
         def stands(cta):
-            """Searches the operations of a block's threads, concatenated from barrier to barrier."""
+            """Searches a block's operations: those of its threads, concatenated from barrier to barrier."""
             stretches = {}
             for at, (thread, order) in enumerate(program.order.items()):
                 passed = 0

@@ -1,6 +1,6 @@
 /* machine: the operations that differ between nvcc and the emulator, as far as the example needs
  * them: a launch, dynamic shared memory, and one poll of memory that another thread changes. Copy
- * it beside your own kernels and extend it; plstm's own headers, kernels/dev_*.cuh with
+ * it to your own kernels and extend it; plstm's own headers, kernels/dev_*.cuh with
  * counterparts for the emulator in include/kernels, have the rest (clusters, asynchronous copies,
  * tensor cores). */
 #ifndef MACHINE_CUH
@@ -64,7 +64,8 @@ class Pieces
 #endif
 };
 
-/* A load that is never cached in a register and orders nothing; every spin loop uses it. */
+/* Loads a word that is never cached in a register. The load orders nothing; every spin loop uses
+ * it. */
 #if defined(CUDA_EMU)
 EMU_INLINE unsigned look(const unsigned *p, const char *file = __builtin_FILE(),
                          int line = __builtin_LINE())

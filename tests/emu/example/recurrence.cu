@@ -1,12 +1,12 @@
 /* recurrence: h[t+1] = tanh(W * h[t] + x[t]) in one persistent launch, a small model of every
  * recurrent kernel.
  *
- * Residency  each block keeps its rows of W in shared memory for the whole launch Partition  a
- * block owns `rows` consecutive elements of h; a warp sums one row at a time Barrier    after each
- * step: the block's part of h[t+1] is published before it, and all of h[t+1] is read
- *            after it; h is double-buffered
- * Limits     all blocks must be resident at once; the host launches at most as many as the device
- * holds
+ * Residency  Each block keeps its rows of W in shared memory for the whole launch.
+ * Partition  A block owns `rows` consecutive elements of h; a warp sums one row at a time.
+ * Barrier    All blocks meet after each step: a block publishes its part of h[t+1] before the
+ *            barrier and reads all of h[t+1] after it. h is double-buffered.
+ * Limits     All blocks must be resident at once; the host launches at most as many as the device
+ *            holds.
  *
  * The same file runs on a GPU (nvcc) and in the emulator (tests/emu/README.md).
  */
@@ -15,9 +15,9 @@
 
 /* ---- the grid barrier ---- */
 
-/* One counter that only grows: step n is over when it has reached n * blocks. The fence before the
- * atomicAdd releases, the fence after the poll acquires, and the block barriers around them extend
- * both to all threads. */
+/* `arrived` is one counter that only grows: barrier n is complete when it has reached n * blocks.
+ * The fence before the atomicAdd releases, the fence after the poll acquires, and the block
+ * barriers around them extend both to all threads. */
 static __device__ void grid_barrier(unsigned *arrived, unsigned target)
 {
     __syncthreads();

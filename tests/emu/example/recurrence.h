@@ -1,4 +1,4 @@
-/* The worked example: h[t+1] = tanh(W * h[t] + x[t]). All pointers are device memory. */
+/* The worked example: h[t+1] = tanh(W * h[t] + x[t]). All pointers are to device memory. */
 #ifndef RECURRENCE_H
 #define RECURRENCE_H
 
@@ -10,11 +10,11 @@ extern "C" {
 
 enum { RECURRENCE_THREADS = 64 };
 
-/* The number of blocks that a run of n elements, with `rows` per block, needs resident at once. */
+/* Returns how many blocks a run of n elements, with `rows` per block, needs resident at once. */
 int recurrence_blocks(int n, int rows);
 
-/* w (n,n), x (steps,n), h (2,n): h[0] is the start, h[steps % 2] the result; `arrived` is one word
- * of scratch. */
+/* Runs `steps` steps with w (n,n), x (steps,n) and h (2,n), where h[0] is the initial state and
+ * h[steps % 2] the result; `arrived` is one word of scratch. Returns the error of the launch. */
 cudaError_t recurrence_run(const float *w, const float *x, float *h, unsigned *arrived, int n,
                            int rows, int steps, cudaStream_t stream);
 

@@ -27,8 +27,8 @@ static inline unsigned short emu_bfloat_bits(float f)
 static inline unsigned short emu_bfloat_bits_d(double d)
 {
     float f = (float)d;
-    if ((double)f != d && f == f &&
-        f - f == 0.0f) { /* inexact and finite: truncate towards zero, then make the last bit odd */
+    /* An inexact, finite value is truncated towards zero, then its last bit is made odd. */
+    if ((double)f != d && f == f && f - f == 0.0f) {
         unsigned u = __float_as_uint(f);
         if (fabs((double)f) > fabs(d)) u--;
         f = __uint_as_float(u | 1u);

@@ -28,9 +28,8 @@ static inline unsigned short emu_half_bits_d(double d)
         return (unsigned short)((u & 0xfffffffffffffull) ? 0x7fff : sign | 0x7c00);
     if (exponent > 15) return (unsigned short)(sign | 0x7c00);
     if (exponent < -25) return (unsigned short)sign;
-    int shift = exponent >= -14
-                    ? 42
-                    : 42 + (-14 - exponent); /* keep 10 fraction bits, fewer if subnormal */
+    /* 10 fraction bits are kept, fewer of a subnormal number. */
+    int shift = exponent >= -14 ? 42 : 42 + (-14 - exponent);
     uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1),
              tie = (uint64_t)1 << (shift - 1);
     kept += rest > tie || (rest == tie && (kept & 1));

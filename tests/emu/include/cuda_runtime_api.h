@@ -1,12 +1,12 @@
-/* The host side of the CUDA runtime, as far as this toolkit emulates it: clean C11, CUDA's names,
+/* The host side of the CUDA runtime, as far as this toolkit emulates it, in C11 with CUDA's names,
  * values and rules.
  *
- * Contracts are those of the CUDA Runtime API manual. What differs, in one list:
- *   - one device, number 0, chosen with EMU_DEVICE or emu_device_select();
- *   - work is queued on its stream and runs when somebody waits for it, never earlier;
- *   - kernels are launched through the typed C++ entry points of cuda_runtime.h only;
- *   - thread block clusters lie along x only;
- *   - the host can access device memory only inside runtime calls: a stray access ends the process
+ * The contracts are those of the CUDA Runtime API manual, with these differences:
+ *   - There is one device, number 0, chosen with EMU_DEVICE or emu_device_select().
+ *   - Work is queued on its stream and runs when the host waits for it, never earlier.
+ *   - Kernels are launched only through the typed C++ entry points of cuda_runtime.h.
+ *   - Thread block clusters extend along x only.
+ *   - The host can access device memory only inside runtime calls: a stray access ends the process
  *     with a report.
  */
 #ifndef EMU_CUDA_RUNTIME_API_H
@@ -21,7 +21,7 @@
 
 #define CUDART_VERSION 13000
 #ifndef CUDA_EMU
-#define CUDA_EMU 1 /* host files and tests recognise this toolkit by it */
+#define CUDA_EMU 1 /* by which host files and tests recognise this toolkit */
 #endif
 
 #ifdef __cplusplus

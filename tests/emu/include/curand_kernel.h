@@ -1,5 +1,5 @@
-/* cuRAND's device API for the Philox generator: state, init, draws of 1 and 4 words, uniforms,
- * skips. */
+/* cuRAND's device API for the Philox generator: its state and initialisation, draws of 1 and 4
+ * words, uniform numbers, and skips. */
 #ifndef EMU_CURAND_KERNEL_H
 #define EMU_CURAND_KERNEL_H
 
@@ -76,7 +76,7 @@ EMU_INLINE uint4 curand4(curandStatePhilox4_32_10_t *s)
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
-/* In (0, 1]: cuRAND's own mapping. */
+/* Maps a word to (0, 1] as cuRAND does. */
 EMU_INLINE float emu_curand_unit(unsigned x)
 {
     return (float)x * 2.3283064e-10f + (2.3283064e-10f / 2.0f);

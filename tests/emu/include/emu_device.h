@@ -45,18 +45,18 @@ static const int warpSize = 32;
 
 extern "C" {
 void emu_syncthreads(const char *file, int line);
-int emu_syncthreads_reduce(int op, int predicate, const char *file,
-                           int line); /* op: 0 count, 1 and, 2 or */
+/* op: 0 counts the threads whose predicate is not 0, 1 returns their conjunction, 2 their
+ * disjunction. */
+int emu_syncthreads_reduce(int op, int predicate, const char *file, int line);
 void emu_gridsync(const char *file, int line);
-void emu_fence(int scope); /* 0 block, 1 device, 2 system */
+void emu_fence(int scope); /* scope: 0 block, 1 device, 2 system */
 void emu_nanosleep(void);
 long long emu_clock(void);
 unsigned emu_activemask(void);
 [[noreturn]] void emu_trap(const char *file, int line);
 
-/* Runs a warp-wide operation: parks the lane until all live lanes of `mask` have arrived with the
- * same operation, then the last one runs it on the operands of all. `operand` points to an
- * EmuLane. */
+/* Runs a warp-wide operation: each lane waits until all live lanes of `mask` have arrived with the
+ * same operation; the last lane to arrive runs it on the operands of all. */
 void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *file, int line);
 
 /* The same with the operand in registers, for one-word operations, which the race build need not
@@ -64,11 +64,11 @@ void emu_warp_op(int op, unsigned mask, struct EmuLane *operand, const char *fil
 uint64_t emu_warp_word(int op, unsigned mask, uint64_t value, int lane, int width, const char *file,
                        int line);
 
-/* Works on 32 or 64 bits; `type` is an EmuType. Returns the old bits. */
+/* Runs an EmuAtomicOp on a word of the given EmuType. Returns the bits that it held before. */
 uint64_t emu_atomic(void *p, int op, int type, uint64_t value, uint64_t compare, const char *file,
                     int line);
 
-/* One poll: lets others run, then loads with relaxed (volatile) semantics. */
+/* One poll: lets other threads run, then loads with relaxed (volatile) semantics. */
 void emu_poll_load(const void *p, void *out, size_t size, const char *file, int line);
 /* Returns true once no thread of the grid can make progress, which ends a bounded wait. */
 int emu_poll_expired(void);
@@ -78,25 +78,25 @@ void emu_store_relaxed(void *p, const void *value, size_t size);
 /* A relaxed load that is not part of a polling loop: in the plain order it does not switch to
  * another thread. */
 void emu_load_relaxed(const void *p, void *out, size_t size);
-void emu_load_readonly(
-    const void *p, size_t size); /* informs the race build that this load used the read-only path */
+/* Informs the race build that this load uses the read-only path. */
+void emu_load_readonly(const void *p, size_t size);
 
 /* cp.async of 4 or 16 bytes into the block's shared memory: the bytes arrive in emu_copy_wait,
- * where all groups but the last `left` end. On a device before sm_80, or if `arch` (that of the
- * code) is lower, it is a load and a store. */
+ * which completes all groups but the last `left`. On a device before sm_80, or if arch is 0 (the
+ * code is compiled for an older one), the copy is a load and a store. */
 void emu_copy_async(void *shared, const void *global, size_t bytes, int arch);
 void emu_copy_commit(void);
 void emu_copy_wait(unsigned left);
 
-/* Tensor cores and matrices of 8x8 elements of 16 bits; op: EMU_MMA_BF16 or EMU_MMA_TF32. */
+/* Tensor cores, and matrices of 8 x 8 elements of 16 bits. op is EMU_MMA_BF16 or EMU_MMA_TF32. */
 void emu_mma(int op, float *d, const unsigned *a, const unsigned *b, const char *file, int line);
 void emu_ldmatrix(unsigned *r, int matrices, const void *row, int transposed, const char *file,
                   int line);
 unsigned emu_movmatrix(unsigned x, const char *file, int line);
 unsigned emu_tf32_round(float x);
 
-/* Clusters; addresses in the shared memory of a cluster's block are integers, like
- * dev_cluster.cuh's SharedAt. */
+/* Clusters. Addresses in the shared memory of a cluster's block are integers, like SharedAt of
+ * dev_cluster.cuh. */
 unsigned emu_cluster_rank(void);
 unsigned emu_cluster_size(void);
 void emu_cluster_arrive(const char *file, int line);
@@ -117,7 +117,7 @@ void emu_copy_bulk_multicast(void *to, const void *from, unsigned bytes, void *m
 void *emu_shared_take(size_t index, size_t offset, size_t bytes, const char *file, int line);
 void *emu_shared_static(const void *key, size_t bytes, size_t align, const char *file, int line);
 int emu_on_device(void);   /* 1 inside a kernel */
-int emu_device_arch(void); /* 350, 700, 800, 900: of the selected profile */
+int emu_device_arch(void); /* 350, 700, 800 ...: the selected profile's architecture */
 int emu_grid_is_cooperative(void);
 }
 
@@ -441,7 +441,7 @@ EMU_INLINE float emu__log2f(float x) { return log2f(x); }
 EMU_INLINE float emu__powf(float x, float y) { return powf(x, y); }
 EMU_INLINE float emu__sinf(float x) { return sinf(x); }
 EMU_INLINE float emu__cosf(float x) { return cosf(x); }
-/* glibc already declares these seven names */
+/* glibc already declares these seven names. */
 #define __expf(x)    emu__expf(x)
 #define __exp10f(x)  emu__exp10f(x)
 #define __logf(x)    emu__logf(x)
@@ -457,7 +457,8 @@ EMU_INLINE float __fadd_rn(float x, float y) { return x + y; }
 EMU_INLINE float __fsub_rn(float x, float y) { return x - y; }
 EMU_INLINE float __fmul_rn(float x, float y) { return x * y; }
 EMU_INLINE float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
-/* Rounded down. The product is exact in double; `lost` is what the sum of doubles lacks. */
+/* Returns x * y + z rounded down. The product is exact in double; `lost` is the rounding error of
+ * the sum in double. */
 EMU_INLINE float __fmaf_rd(float x, float y, float z)
 {
     double product = (double)x * y, sum = product + z, part = sum - product;

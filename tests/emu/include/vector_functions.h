@@ -1,2 +1,2 @@
-/* make_float4 and its kin live with the types in the emulated toolkit. */
+/* In the emulated toolkit make_float4 and the like are defined with the types. */
 #include "vector_types.h"

@@ -1,4 +1,4 @@
-/* CUDA's built-in vector types, clean C11 and C++17. Part of the emulated toolkit (tests/emu). */
+/* CUDA's built-in vector types in C11 and C++17, as a part of the emulated toolkit (tests/emu). */
 #ifndef EMU_VECTOR_TYPES_H
 #define EMU_VECTOR_TYPES_H
 

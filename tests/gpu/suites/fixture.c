@@ -31,7 +31,7 @@ static void *workspace;
 static Piece pieces[PIECES];
 static void *host_pieces[PIECES];
 static int piece_count, host_count;
-static char no_device[200]; /* the reason why there is none */
+static char no_device[200]; /* the reason why there is no device, or "" */
 
 void *host_bytes(size_t n)
 {
@@ -244,7 +244,8 @@ int32_t *drawn_ids(uint32_t seed, int64_t n, int64_t V)
     return x;
 }
 
-/* Prints the place of element i in a tensor of the current recurrence, gates or units of (t, b). */
+/* Returns the place of element i in a tensor of the current recurrence: its t, b and gate or
+ * unit. */
 static const char *place_of(const char *what, int64_t i)
 {
     static char text[96];

@@ -1,4 +1,4 @@
-/* Tests the layers around the recurrence: step.cu, embedding.cu, softmax_xent.cu, rows.cu, and
+/* Tests the layers around the recurrence (step.cu, embedding.cu, softmax_xent.cu, rows.cu), and
  * their rounding to bfloat16. */
 #include "fixture.h"
 
@@ -70,7 +70,7 @@ static void embedding_gathers_and_masks(void **state)
         }
 }
 
-/* SPEC 2's known answer. */
+/* Compares with the known answer of SPEC 2. */
 static void masks_are_those_of_the_specification(void **state)
 {
     static const char kept[] = "001110001011010101";
@@ -171,8 +171,8 @@ static void softmax_at_every_width_and_alignment(void **state)
                 softmax_case(sizes[i] == 1037 ? 2 : 5, sizes[i], shift, train);
     softmax_case(1, 10000, 0, 1);
     for (int shift = 0; shift < 2; shift++) {
-        softmax_case(1, 13001, shift, 1); /* more than 48 KB: wider blocks */
-        softmax_case(2, 61001, shift, 1); /* more than any block's shared memory: several passes */
+        softmax_case(1, 13001, shift, 1); /* a row of more than 48 KB: wider blocks */
+        softmax_case(2, 61001, shift, 1); /* a row larger than shared memory: several passes */
     }
     softmax_case(1, 61001, 3, 0);
 }
@@ -302,7 +302,7 @@ static void columns_are_summed(void **state)
         }
 }
 
-/* ---- features, and what the layers round ---- */
+/* ---- features, and rounding ---- */
 
 /* Padding reads zeros, a feature position its projected row and the bias; both are masked like a
  * word. */
@@ -339,7 +339,7 @@ static void embedding_reads_features(void **state)
         }
 }
 
-/* With rounding, the masks and sums are the same, and the operands of the products are rounded. */
+/* With rounding, the masks and sums stay the same, and the operands of the products are rounded. */
 static void producers_round(void **state)
 {
     (void)state;

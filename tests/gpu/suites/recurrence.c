@@ -69,10 +69,10 @@ Tensors recurrence_tensors(const RecurrenceCase *k)
     return x;
 }
 
-/* More than H, and odd, so that rows begin at every alignment of 2 bytes. */
+/* Returns a pitch that exceeds H and is odd, so that rows begin at every alignment of 2 bytes. */
 static int64_t bf16_pitch(int64_t H) { return (H + 4) | 1; }
 
-/* Adds the bfloat16 copies, of rows with gaps, where the device has them. */
+/* Adds the bfloat16 copies, whose rows have gaps between them, if the device has bfloat16. */
 static void add_bf16_copies(const RecurrenceCase *k, LstmForward *p)
 {
     if (facts.major < 8) return;
@@ -134,8 +134,8 @@ static const PlanCase plan_cases[PLAN_CASES] = {
     {"blocks=2,threads=128,replicas=1,groups=1,batch=4", 1, 0},
     {"blocks=4,threads=32,replicas=2,registers=32", 0, 0},
 };
-/* The same for variants on tensor cores, with units in multiples of 4 and the batch in multiples of
- * 8. */
+/* The same for variants on tensor cores, whose units are multiples of 4 and whose batch is a
+ * multiple of 8. */
 static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"blocks=6,replicas=1,batch=8,slices=4,cluster=1,exchange=2", 0, -2},
@@ -145,7 +145,7 @@ static const PlanCase tensor_plan_cases[PLAN_CASES] = {
     {"blocks=12,threads=128,replicas=2,registers=32,slices=1,cluster=2,exchange=2", 0, 0},
 };
 
-/* The same within one cluster, without streaming. */
+/* The same for variants whose blocks form one cluster, which do not stream weights. */
 static const PlanCase cluster_plan_cases[PLAN_CASES] = {
     {"", 0, 0},
     {"cluster=2,replicas=2", 0, 3},
@@ -176,7 +176,7 @@ LstmPrecision first_precision(const LstmVariant *v)
     return (LstmPrecision)__builtin_ctz(v->footprint->precisions);
 }
 
-/* The same plan with at most so many bytes of shared memory. */
+/* Makes the same plan with at most `bytes` bytes of shared memory. */
 static void less_shared(const LstmVariant *v, const LstmShape *shape, int backward, size_t bytes,
                         LstmPlan *plan)
 {
@@ -285,7 +285,7 @@ static void check_forward(const RecurrenceCase *k, const Tensors *x, const LstmF
     compare("gates", fetched(p->gates, 4 * n), x->plain_gates, x->gates, 4 * n, 2);
     float *y = p->y ? fetched(p->y, n) : NULL,
           *h_masked = p->h_masked ? fetched(p->h_masked, n) : NULL;
-    for (int64_t j = 0; j < n; j++) { /* masks must have the same bits */
+    for (int64_t j = 0; j < n; j++) { /* masks must be equal bit for bit */
         if (y && y[j] != h[B * H + j] * factor_f32(&x->output, j / H, H, j % H))
             fail_msg("y[%lld] is not h masked: %s", (long long)j, told_case);
         if (h_masked && h_masked[j] != h[j] * factor_f32(&x->recurrent, j / H, H, j % H))
@@ -324,8 +324,8 @@ void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tenso
     release_host(kept);
 }
 
-/* Plans within one cluster have one pass and stream nothing; other plans take every path that their
- * fields name. */
+/* Returns whether every path has been taken. Plans within one cluster have one pass and stream
+ * nothing; other plans must take every path that their fields name. */
 static bool seen_enough(const LstmFootprint *f, int back, const Seen *s)
 {
     int resident = 0, shared = f->shared_weights;

@@ -1,5 +1,5 @@
-/* recurrence: one layer's recurrence on the host and on the device, and the plans by which every
- * variant runs it. */
+/* recurrence: one layer's recurrence on the host and on the device, and the plans with which every
+ * variant runs it. Memory belongs to the fixture and lives until release. */
 #ifndef PLSTM_TESTS_RECURRENCE_H
 #define PLSTM_TESTS_RECURRENCE_H
 
@@ -16,8 +16,8 @@ typedef struct RecurrenceCase {
 enum { RECURRENCE_CASES = 15 };
 extern const RecurrenceCase recurrence_cases[RECURRENCE_CASES];
 
-/* The inputs on the host, and the oracle's results in double and in float, with the operands of its
- * products rounded to `precision`. */
+/* The inputs on the host, and the oracle's results in double and in float. The operands of the
+ * float loops' products are rounded to `precision`. */
 typedef struct Tensors {
     LstmPrecision precision;
     float *w_hh, *b_ih, *b_hh, *x_proj, *h0, *c0, *dy, *packed;
@@ -27,7 +27,7 @@ typedef struct Tensors {
 } Tensors;
 
 Tensors recurrence_tensors(const RecurrenceCase *k);
-/* Runs the float loops of x again in another precision. */
+/* Runs the oracle's float loops again in another precision and replaces x's plain_* results. */
 void recurrence_rounds(const RecurrenceCase *k, Tensors *x, LstmPrecision precision);
 
 /* Both passes, prepared on the device. */
@@ -40,11 +40,12 @@ Passes recurrence_passes(const RecurrenceCase *k, const Tensors *x);
 
 /* ---- plans ---- */
 
-/* One way to make a plan: an override, and what is changed in the plan that it gives. */
+/* One way to make a plan: an override, and changes to the plan that results from it. */
 typedef struct PlanCase {
     const char *override;
-    int streams; /* stream half of the weights that the plan keeps in shared memory */
-    /* Make the plan for this many rows more than there are; if fewer, it runs in ranges of rows. */
+    int streams; /* whether to stream half of the weights that the plan keeps in shared memory */
+    /* The plan is made for this many rows more than there are. With a negative number it runs in
+     * ranges of rows. */
     int64_t more_rows;
 } PlanCase;
 
@@ -52,12 +53,13 @@ enum { PLAN_CASES = 6 };
 const PlanCase *plan_case_of(const LstmVariant *v, int m);
 
 int persistent(const LstmVariant *v);
-/* Whether the variant has the precision, and the device what it needs. */
+/* Returns whether the variant computes in the precision and the device has what it needs. */
 bool runs_here(const LstmVariant *v, LstmPrecision precision);
-LstmPrecision first_precision(const LstmVariant *v); /* the one that is used if one suffices */
+/* Returns the precision for tests that use only one. */
+LstmPrecision first_precision(const LstmVariant *v);
 
-/* Makes the pass's plan, and its scratch with `epoch` in every barrier word. Returns 0 if there is
- * no such plan. */
+/* Makes the pass's plan, and the launch with its scratch, which has `epoch` in every barrier word.
+ * Returns 0 if no such plan exists. */
 int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, const PlanCase *m,
                      uint32_t epoch, LstmPlan *plan, LstmLaunch *launch);
 
@@ -78,8 +80,8 @@ void told(const char *what, const LstmVariant *v, LstmPrecision precision, const
 /* Runs one variant in both directions with one kind of plan. */
 void check_recurrence(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
                       const PlanCase *m, Seen seen[2]);
-/* Whether the plans of a variant took every path that it has; with `must` it fails the test if they
- * did not. */
+/* Returns whether the plans of a variant took every path that it has; with `must` the test fails if
+ * they did not. */
 bool seen_all(const LstmVariant *v, const Seen seen[2], bool must);
 
 #endif

@@ -14,15 +14,15 @@
 
 enum { VARIANTS_MOST = 16 };
 
-/* Whether the variant's blocks synchronise only within one cluster. */
+/* Returns whether the variant's blocks synchronise only within one cluster. */
 static bool in_one_cluster(const LstmVariant *v)
 {
     return persistent(v) && !v->footprint->grid_barrier;
 }
 
 /* Runs every variant in both directions at the list's shapes, with the planner's plan and, in turn,
- * with others. `more`: runs only variants that have not taken all of their paths, with the kind of
- * plan that is that many turns later. */
+ * with other kinds of plan. If `more` is not 0, it runs only variants that have not taken all of
+ * their paths, with the kind of plan whose turn is `more` turns later. */
 static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
 {
     for (int d = 0; d < DEVICES; d++) {
@@ -36,8 +36,8 @@ static void follow_in_turn(Seen seen[][PRECISIONS][2], int more)
                 for (int v = 0; lstm_variants[v]; v++)
                     for (int m = 0; m < PLAN_CASES && runs_here(lstm_variants[v], (LstmPrecision)p);
                          m++) {
-                        int turns =
-                            i + v + p + 2 * d + more; /* only one of the devices has tensor cores */
+                        /* Only one of the devices has tensor cores. */
+                        int turns = i + v + p + 2 * d + more;
                         bool free_plan = m == 0 && !more, turn = m == 1 + turns % (PLAN_CASES - 1);
                         if (!slow_build() && lstm_variants[v]->footprint->reads_tiles)
                             turn |= m == 1 + (turns + 2) % (PLAN_CASES - 1);
@@ -73,8 +73,8 @@ static void recurrence_follows_reference(void **state)
 
 /* ---- gradients of the state ---- */
 
-/* The oracle's backward pass with gradients from beyond the window. It leaves dgates, and dh_0 and
- * dc_0 in carry (2,B,H). */
+/* The oracle's backward pass with gradients from beyond the window. It results in dgates, and in
+ * dh_0 and dc_0, which are in carry (2,B,H). */
 typedef struct StateGradient {
     float *in; /* (2,B,H): dh_n, dc_n */
     double *dgates, *carry;
@@ -102,8 +102,8 @@ static StateGradient state_gradient(const RecurrenceCase *k, const Tensors *x)
     return s;
 }
 
-/* Runs one variant's backward pass after the oracle's forward pass: with nothing, with zeros and
- * with gradients from beyond the window. */
+/* Runs one variant's backward pass after the oracle's forward pass three times: without gradients
+ * from beyond the window, with zeros, and with others. */
 static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, const Tensors *x,
                                 const StateGradient *s, const PlanCase *m)
 {
@@ -128,7 +128,7 @@ static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, c
             CHECK(v->backward(&context, q));
             dgates[i] = fetched(q->gates, 4 * n);
         }
-        for (int64_t j = 0; j < 4 * n; j++) /* except for the sign of a zero */
+        for (int64_t j = 0; j < 4 * n; j++) /* equal except for the sign of a zero */
             if (dgates[0][j] != dgates[1][j])
                 fail_msg("dgates[%lld] is %.9g with zeros and %.9g without; %s", (long long)j,
                          dgates[1][j], dgates[0][j], told_case);
@@ -141,7 +141,8 @@ static void state_gradient_case(const LstmVariant *v, const RecurrenceCase *k, c
     release_host(kept);
 }
 
-/* Whether it is the variant's turn among those that run here in the precision, two at a time. */
+/* Returns whether it is the variant's turn; each turn belongs to two of the variants that run here
+ * in the precision. */
 static bool has_turn(int v, LstmPrecision precision, int turn)
 {
     int n = 0, before = 0;
@@ -210,8 +211,8 @@ static void state_gradients_are_those_of_the_forward_pass(void **state)
     release();
 }
 
-/* The part of one cluster's weights that is not in registers is in shared memory; here with fewer
- * registers than the planner would use. */
+/* A variant within one cluster keeps the weights that are not in registers in shared memory. Here
+ * the plan uses fewer registers than the planner would. */
 static void clusters_keep_weights_in_shared_memory(void **state)
 {
     (void)state;
@@ -232,8 +233,8 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     release();
 }
 
-/* Runs all shapes of the list on both devices, with the planner's plans and others in turn, and the
- * width of preset medium. */
+/* Runs all shapes of the list, and the width of preset medium, on both devices, with the planner's
+ * plans and in turn with others. */
 static void recurrence_follows_reference_at_length(void **state)
 {
     static const int64_t H[] = {1, 7, 23, 64, 200}, B[] = {1, 3, 20}, T[] = {1, 2, 5, 20};
@@ -257,8 +258,8 @@ static void recurrence_follows_reference_at_length(void **state)
                 if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
                 for (int v = 0; lstm_variants[v]; v++) {
                     if (!runs_here(lstm_variants[v], (LstmPrecision)p)) continue;
-                    /* Weights of 4 bytes fit no cluster at 650: test_residency_cluster has the
-                     * sentence. */
+                    /* Weights of 4 bytes fit no cluster at H = 650; test_residency_cluster tests
+                     * that refusal. */
                     if (in_one_cluster(lstm_variants[v]) && p == PRECISION_TF32 && k.H == 650)
                         continue;
                     check_recurrence(lstm_variants[v], &k, &x, plan_case_of(lstm_variants[v], 0),
@@ -274,9 +275,9 @@ static void recurrence_follows_reference_at_length(void **state)
     }
 }
 
-/* Captures both passes and replays them on the same inputs: each time the bits are those of eager
- * launches, and the number of nodes is that of the variant's record. The barrier words, which keep
- * counting from launch to launch, wrap past 2^32 on the way. */
+/* Captures both passes and replays them on the same inputs. Each time the bits must be those of
+ * eager launches, and the number of nodes must be the one that the variant's record states. The
+ * barrier words, which keep counting from launch to launch, wrap past 2^32 on the way. */
 static void recurrence_replays_from_a_graph(void **state)
 {
     (void)state;
@@ -356,7 +357,7 @@ static void by_exchange(const LstmVariant *v, const RecurrenceCase *k, const Ten
     assert_true(
         launch_plan_case(v, &p.forward.shape, 1, &plan_case, 0, &plan[1], &p.backward.launch));
     assert_true(plan[0].exchange == exchange && plan[1].exchange == exchange);
-    if (planted) /* the cell gate of unit 5 in row 1 at step 1 */
+    if (planted) /* it replaces the cell gate of unit 5 in row 1 at step 1 */
         upload(p.forward.gates + ((k->B + 1) * 4 + 2) * k->H + 5, &planted, sizeof planted);
     CHECK(v->forward(&context, &p.forward));
     memcpy(gates, fetched(p.forward.gates, 4 * n), (size_t)(4 * n) * sizeof *gates);
@@ -416,8 +417,8 @@ static void a_missing_block_is_named(void **state)
     }
 #endif
     const RecurrenceCase k = {5, 3, 23, 0.5, ALL_SITES};
-    /* With flags: with words the delayed block and the others would wait for each other
-     * (test_persistent_faults.py). Only tiles have clusters. */
+    /* The exchange is by flags: with words the delayed block and the others would wait for each
+     * other (test_persistent_faults.py). Only variants that compute in tiles have clusters. */
     const PlanCase plan_cases[] = {{"blocks=4,threads=64,replicas=1,exchange=1", 0, 0},
                                    {"blocks=4,threads=64,replicas=1,cluster=2,exchange=1", 0, 0}};
     enum { EPOCH = 100 };
@@ -461,8 +462,8 @@ static void a_missing_block_is_named(void **state)
         }
 }
 
-/* A run that diverges ends because of its values: a NaN passes through every exchange, to all units
- * of its row and to no other row, and no block waits for it in vain. */
+/* A run that diverges must end because of its values, not by a timeout: a NaN passes through every
+ * exchange, to all units of its row and to no other row, and no block waits for it in vain. */
 static void a_nan_travels(void **state)
 {
     (void)state;

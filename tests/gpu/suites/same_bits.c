@@ -1,4 +1,5 @@
-/* same_bits: see its header. Tests two runs in one process, and processes with other schedules. */
+/* same_bits: see its header. It compares two runs in one process, and processes with other
+ * schedules. */
 #include "same_bits.h"
 
 #include <stdio.h>
@@ -92,8 +93,8 @@ static void same_bits_twice(void **state)
     assert_true(once == again);
 }
 
-/* Runs other processes, under the emulator each with its own random schedule: no bit depends on the
- * order of execution. */
+/* Runs other processes, under the emulator each with its own random schedule. No bit may depend on
+ * the order of execution. */
 static void same_bits_under_any_schedule(void **state)
 {
     (void)state;

@@ -57,11 +57,11 @@ static void sgd_follows_reference(void **state)
         {5, 3, 7, 2, 5, 0, 1, 0},
         {4096, 15, 23, 6, 0.5, 0, 0, 0},
         {4097, 15, 23, 1000, 50, 0, 3, 0},
-        {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than blocks for them */
+        {40001, 300, 64, 50, 5, 0, 2, 0}, /* more positions than the blocks that sum them */
         {30000, 300, 3, 50, 1e9, 0, 0, 0},
         {1003, 40, 130, 1, 0.01, 0, 0, 0},
-        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0,
-         0}, /* more elements than the largest grid covers once */
+        /* The largest grid does not cover this many elements in one pass. */
+        {4096 * 1024 + 4099, 1, 1, 1, 5, 0, 0, 0},
     };
     (void)state;
     need_device();
@@ -87,7 +87,7 @@ static void sgd_follows_reference(void **state)
         assert_true(fabs(result->grad_norm - norm) <= terms * 0x1p-52 * norm);
         assert_true(fabs(result->nats - sum) <= (double)k->N * 0x1p-52 * 9 * (double)k->N);
         uint32_t word;
-        /* other slots are unchanged */
+        /* Other slots are unchanged. */
         memcpy(&word, &out.results[0], 4), assert_int_equal(word, canary);
         memcpy(&word, &out.results[2], 4), assert_int_equal(word, canary);
         release();
@@ -132,7 +132,7 @@ static void tensors_are_rounded(void **state)
             check_bf16("the first", to, x, n), check_bf16("the second", other, y, m);
             release();
         }
-    /* Rows further apart than they are wide: nothing is written between them. */
+    /* The pitch of the rows exceeds their width: nothing may be written between them. */
     enum { ROWS = 3, WIDTH = 9, PITCH = 16 };
     float *x = drawn(19, ROWS * WIDTH, 3);
     uint16_t gap[PITCH - WIDTH], *to = device_alloc(NULL, ROWS * PITCH * 2, 0),
@@ -217,8 +217,9 @@ static void update_packs_the_new_weights(void **state)
     (void)state;
     need_device();
     static const struct {
-        int64_t H, n, first, gap,
-            rest; /* n tensors, from element `first` on, `gap` apart, `rest` behind the last */
+        /* There are n tensors from element `first` on, with `gap` elements between them and `rest`
+         * after the last. */
+        int64_t H, n, first, gap, rest;
     } cases[] = {{1, 1, 0, 0, 0},      {1, 3, 4, 4, 1},         {7, 2, 64, 60, 5},
                  {8, 1, 0, 0, 3},      {23, 2, 2000, 60, 9000}, {33, 1, 4096, 0, 1},
                  {64, 3, 128, 0, 4097}};

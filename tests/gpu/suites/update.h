@@ -15,7 +15,7 @@ typedef struct SgdCase {
 
 typedef struct SgdOut {
     float *weights, *encoder;
-    uint16_t *rounded; /* canaries where nothing was written */
+    uint16_t *rounded; /* holds the canary where nothing was written */
     StepResult results[3];
 } SgdOut;
 
@@ -25,7 +25,9 @@ SgdArgs sgd_run(const SgdCase *k, const SgdPacked *packed, int64_t packed_n, Sgd
                 float **weights, float **grads, float **encoder, float **rows, int32_t **ids,
                 int32_t **first, float **nats);
 
-float *packed_of(const float *w_hh, int64_t H);   /* LstmForward's w_packed, on the host */
-uint16_t *tiles_of(const float *w_hh, int64_t H); /* its w_tiles */
+/* These return LstmForward's w_packed and w_tiles for w_hh (4H,H), in host memory of the
+ * fixture. */
+float *packed_of(const float *w_hh, int64_t H);
+uint16_t *tiles_of(const float *w_hh, int64_t H);
 
 #endif

@@ -11,7 +11,7 @@ template <class T> EMU_INLINE T load_poll(const T *p, EMU_AT)
     return v;
 }
 
-/* A store that load_poll can read; it orders nothing. */
+/* Stores a value that load_poll can read; the store orders nothing. */
 template <class T> EMU_INLINE void store_poll(T *p, T v) { emu_store_relaxed(p, &v, sizeof v); }
 
 EMU_INLINE unsigned poll_relaxed(const unsigned *p, EMU_AT)

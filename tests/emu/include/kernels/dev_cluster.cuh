@@ -38,8 +38,8 @@ typedef unsigned long long Mbarrier;
 EMU_INLINE void mbarrier_init(Mbarrier *b, unsigned arrivals) { emu_mbarrier_init(b, arrivals); }
 EMU_INLINE void mbarrier_init_fence() { emu_fence_mbarrier_init(); }
 
-/* One arrival, at a block's own mbarrier or at another block's; it releases the thread's earlier
- * accesses. */
+/* Arrives once, at a block's own mbarrier or at another block's. The arrival releases the thread's
+ * earlier accesses. */
 EMU_INLINE void mbarrier_arrive(SharedAt b) { emu_mbarrier_arrive(b, 1, 0); }
 EMU_INLINE void mbarrier_arrive(Mbarrier *b) { emu_mbarrier_arrive((SharedAt)b, 1, 0); }
 EMU_INLINE void mbarrier_arrive_expect(Mbarrier *b, unsigned bytes)

@@ -5,7 +5,7 @@
 
 #include <cuda_runtime.h>
 
-/* Set when a file is compiled: -DEMU_ARCH=350. */
+/* The compiler's command line may set EMU_ARCH, as in -DEMU_ARCH=350. */
 #ifdef EMU_ARCH
 #define DEV_ARCH EMU_ARCH
 #else
@@ -59,8 +59,8 @@ EMU_INLINE void copy_async16(void *shared, const void *global)
 EMU_INLINE void copy_async_commit() { emu_copy_commit(); }
 template <int N> EMU_INLINE void copy_async_wait() { emu_copy_wait(N); }
 
-/* Returns a result that is as inexact as the machine's may be: depending on the bits of x, the
- * rounded quotient or its neighbour below or above. Powers of two are exact, as on the machine. */
+/* Returns 1 / x, as inexact as a GPU's result may be: depending on the bits of x, the rounded
+ * quotient or its neighbour below or above. Powers of two are exact, as on a GPU. */
 EMU_INLINE float reciprocal(float x)
 {
     unsigned bits, off, y;
@@ -76,8 +76,8 @@ EMU_INLINE float reciprocal(float x)
 }
 
 #if DEV_ARCH < 700
-/* 2^x, as wrong as CUDA says of exp2f, which is this instruction: by up to two units of the last
- * place, by the bits of x; exact for whole x. */
+/* Returns 2^x, as inexact as CUDA documents for exp2f, which is this instruction: depending on the
+ * bits of x, the result is off by up to two units in the last place. It is exact for integers. */
 EMU_INLINE float power_of_two(float x)
 {
     float power = exp2f(x);

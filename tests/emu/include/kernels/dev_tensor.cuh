@@ -19,16 +19,16 @@ EMU_INLINE unsigned tf32_round(float x) { return emu_tf32_round(x); }
 
 #if DEV_ARCH >= 750
 /* Loads N (1, 2 or 4) 8x8 matrices from shared memory. Lane 8 * k + i gives the address of row i of
- * matrix k (16 bytes, a multiple of 16); the addresses of lanes from 8 * N on are ignored. r[k] is
- * row lane / 4, columns 2 * (lane % 4) and the next, of matrix k. */
+ * matrix k (16 bytes, a multiple of 16); the addresses of lanes from 8 * N on are ignored. r[k]
+ * receives two elements of matrix k: row lane / 4, columns 2 * (lane % 4) and the next. */
 template <int N> EMU_INLINE void ldmatrix(unsigned (&r)[N], const void *row, EMU_AT)
 {
     static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
     emu_ldmatrix(r, N, row, 0, file, line);
 }
 
-/* The same with each matrix transposed: r[k] is column lane / 4, rows 2 * (lane % 4) and the
- * next. */
+/* The same with each matrix transposed: r[k] receives the elements of column lane / 4, rows
+ * 2 * (lane % 4) and the next. */
 template <int N> EMU_INLINE void ldmatrix_trans(unsigned (&r)[N], const void *row, EMU_AT)
 {
     static_assert(N == 1 || N == 2 || N == 4, "ldmatrix loads 1, 2 or 4 matrices");
