@@ -13,8 +13,8 @@ struct LaunchShape {
     cudaStream_t stream;
     /* All blocks are resident at once or the launch is refused; needs sm_60. */
     bool cooperative;
-    /* Blocks along x that form a cluster, or 0 for a launch without clusters. Kernels that access
-     * other blocks' shared memory pass at least 1. It must divide grid.x and needs sm_90; more than
+    /* Blocks along x that form a cluster, or 0 for a launch without clusters. Kernels that
+     * use st.async pass at least 2. It must divide grid.x and needs sm_90; more than
      * 8 need cudaFuncAttributeNonPortableClusterSizeAllowed. */
     unsigned cluster = 0;
 };
@@ -45,7 +45,7 @@ static inline cudaLaunchConfig_t launch_config(const LaunchShape &shape, cudaLau
 #endif
 
 /* Sets *clusters to the number of clusters of that shape (shape.cluster >= 1) that the device holds
- * at once. */
+ * at once: 0 also where the driver answers that the device cannot form clusters of that size. */
 template <class... P>
 static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &shape,
                                             void (*kernel)(P...))
@@ -53,7 +53,11 @@ static inline cudaError_t resident_clusters(int *clusters, const LaunchShape &sh
 #if CUDART_VERSION >= 12000
     cudaLaunchAttribute attr[2];
     cudaLaunchConfig_t config = launch_config(shape, attr);
-    return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+    cudaError_t error = cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+    if (error != cudaErrorInvalidClusterSize) return error;
+    cudaGetLastError(); /* so that no later call reports it */
+    *clusters = 0;
+    return cudaSuccess;
 #else
     (void)shape, (void)kernel;
     *clusters = 0;

@@ -1017,10 +1017,11 @@ static void range_end(Backend *b, int open) { ranges_pop_to(&b->ranges, open); }
 
 static int state_upload(Backend *b, Error *e)
 {
-    CUDA_TRY(cudaMemcpyAsync(b->state_device, &b->state, sizeof b->state, cudaMemcpyHostToDevice,
-                             b->context.stream));
-    b->state_known = true;
-    return EXIT_DONE;
+    /* It waits, since the host changes the state for the next step and the copy may be
+     * asynchronous. */
+    int code = upload(b, b->state_device, &b->state, sizeof b->state, e);
+    b->state_known = code == EXIT_DONE;
+    return code;
 }
 
 /* Ensures that step_begin advances to the current window: uploads the state if the device's copy

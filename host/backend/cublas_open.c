@@ -88,19 +88,27 @@ static size_t (*lt_version)(void);
 static const char *(*status_name)(cublasStatus_t), *(*status_string)(cublasStatus_t);
 
 /* Defines the functions under their own names, so that callers call them as if the library were
- * linked. */
+ * linked. Before cublas_open has succeeded, they return CUBLAS_STATUS_NOT_INITIALIZED. */
 #define FORWARD(name, parameters, arguments)                                                       \
-    cublasStatus_t CUBLASWINAPI name parameters { return name##_at arguments; }
+    cublasStatus_t CUBLASWINAPI name parameters                                                    \
+    {                                                                                              \
+        return name##_at ? name##_at arguments : CUBLAS_STATUS_NOT_INITIALIZED;                    \
+    }
 CUBLAS_FUNCTIONS(FORWARD)
 LT_FUNCTIONS(FORWARD)
 
-size_t CUBLASWINAPI cublasLtGetVersion(void) { return lt_version(); }
+size_t CUBLASWINAPI cublasLtGetVersion(void) { return lt_version ? lt_version() : 0; }
 
-const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status) { return status_name(status); }
+static const char unopened[] = "cublas_open was not called";
+
+const char *CUBLASWINAPI cublasGetStatusName(cublasStatus_t status)
+{
+    return status_name ? status_name(status) : unopened;
+}
 
 const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status)
 {
-    return status_string(status);
+    return status_name ? status_string(status) : unopened;
 }
 
 #define TEXT_OF(x) #x

@@ -6,7 +6,8 @@
 
 #include "host/base/error.h"
 
-/* Loads the library; later calls return at once. It must succeed before the first cublas* call.
+/* Loads the library; later calls return at once. It must succeed before the first cublas* call;
+ * until then these calls return CUBLAS_STATUS_NOT_INITIALIZED.
  * EXIT_NO_DEVICE: the library was not found, and the sentence names the places that were searched,
  * or it belongs to another CUDA version. */
 int cublas_open(Error *e);

@@ -89,7 +89,8 @@ int device_clusters(const DeviceFacts *device, int size)
     for (size_t i = 0; i < sizeof gpcs / sizeof gpcs[0]; i++) {
         if (strcmp(gpcs[i].name, device_like(device)) != 0) continue;
         for (int g = 0; g < 8; g++) n += gpcs[i].sms[g] / size;
-        return n;
+        /* Other boards of that name and parts of one (MIG) have fewer SMs. */
+        return n < device->sms / size ? n : device->sms / size;
     }
     return device->sms / CLUSTER_BLOCKS * (CLUSTER_BLOCKS / size);
 }

@@ -57,7 +57,9 @@ extern "C" cudaError_t kernel_clusters(int *clusters, unsigned block, size_t sha
                                        unsigned cluster)
 {
     LaunchShape s = {dim3(cluster ? cluster : 1), dim3(block), shared, nullptr, false, cluster};
-    return resident_clusters(clusters, s, shaped_kernel);
+    cudaLaunchAttribute attr[2];
+    cudaLaunchConfig_t config = launch_config(s, attr);
+    return cudaOccupancyMaxActiveClusters(clusters, shaped_kernel, &config);
 }
 extern "C" const void *kernel_shaped_address(void) { return (const void *)shaped_kernel; }
 

@@ -576,6 +576,10 @@ extern "C" cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, const void 
     const dim3 &b = config->blockDim;
     *clusters =
         device_clusters(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes, size);
+    /* The manual does not say whether the answer is this error or 0 where every GPC is too small. */
+    REFUSE(*clusters == 0 &&
+               device_occupancy(device_kernel(func), b.x * b.y * b.z, config->dynamicSmemBytes) > 0,
+           cudaErrorInvalidClusterSize);
     return cudaSuccess;
 }
 

@@ -214,6 +214,8 @@ static void test_clusters(void **state)
     OK(cudaDeviceSynchronize());
     assert_true(first_of(x) == 6.0f);
     OK(cudaFree(x));
+    emu_gpc_sms(1); /* no GPC has two SMs */
+    assert_int_equal(kernel_clusters(&n, 256, one, 2), cudaErrorInvalidClusterSize);
     assert_int_equal(emu_device_select("A100"), 0);
     x = device_floats(64, 0.0f);
     assert_int_equal(kernel_clusters(&n, 256, 0, 2), cudaErrorNotSupported);

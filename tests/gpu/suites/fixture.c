@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend/cublas_open.h"
+#include "kernels/gemm.h"
 #include "kernels/layers.h"
 #include "tests/support/copies.h"
 #include "tests/support/plain_f32.h"
@@ -139,8 +141,14 @@ int fixture_setup(void **state)
     if (!error) error = cudaDeviceSynchronize();
     if (!error) error = layers_prepare();
     for (int v = 0; lstm_variants[v] && !error; v++) error = lstm_variants[v]->prepare();
-    if (error || cublasCreate(&context.blas) || cublasSetStream(context.blas, context.stream) ||
-        cublasSetWorkspace(context.blas, workspace, WORKSPACE)) {
+    if (!error && cublas_open(&e)) {
+        print_error("%s\n", e.text);
+        return 1;
+    }
+    if (!error) error = gemm_error(cublasCreate(&context.blas));
+    if (!error) error = gemm_error(cublasSetStream(context.blas, context.stream));
+    if (!error) error = gemm_error(cublasSetWorkspace(context.blas, workspace, WORKSPACE));
+    if (error) {
         print_error("the device could not be set up: %s\n", cudaGetErrorString(error));
         return 1;
     }
