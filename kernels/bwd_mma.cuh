@@ -135,19 +135,23 @@ static __device__ __forceinline__ void mma_send_sums(const LstmPlan &plan, const
     }
 }
 
-/* One thread announces the sums of a turn; the last turn is `turns`. */
+/* One thread announces the sums of a turn; the last turn is `turns`. Every turn brings bytes: a
+ * phase that nothing was announced for would end at once, before all had waited for the phase
+ * before it. */
+template <int BATCH>
 static __device__ __forceinline__ void mma_expect_sums(const LstmPlan &plan, const BlockPlace &at,
                                                        const MmaShared &s, uint32_t turn,
                                                        uint32_t turns)
 {
     if (turn > turns) return;
-    int32_t rows = mma_rows(plan, at, (int32_t)((turn - 1) % (uint32_t)plan.passes));
+    int32_t rows = mma_rows(plan, at, (int32_t)((turn - 1) % (uint32_t)mma_passes<BATCH>(at)));
     mbarrier_arrive_expect((Mbarrier *)s.arrived + (turn & 1),
                            (uint32_t)(4 * plan.cluster * rows * plan.units));
 }
 
 /* Waits until all sums of a turn have arrived, and announces those of turn + 2. Returns false and
  * sets the block's flag if this thread times out. */
+template <int BATCH>
 static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, const BlockPlace &at,
                                                       const MmaShared &s, uint32_t turn,
                                                       uint32_t turns, uint32_t limit)
@@ -164,7 +168,7 @@ static __device__ __forceinline__ bool mma_await_sums(const LstmPlan &plan, cons
             return false;
         }
     }
-    if (threadIdx.x == 0) mma_expect_sums(plan, at, s, turn + 2, turns);
+    if (threadIdx.x == 0) mma_expect_sums<BATCH>(plan, at, s, turn + 2, turns);
     return true;
 }
 
@@ -275,7 +279,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
                                    a.p.output, a.p.recurrent, keep);
     MmaMatrix matrix = {a.p.w_hh, a.p.w_tiles, a.p.shape.H};
     /* The number of exchanges of sums. */
-    const uint32_t turns = (uint32_t)((T - 1) * plan.passes);
+    const uint32_t turns = (uint32_t)((T - 1) * mma_passes<BATCH>(at));
     GridBarrier barrier;
     barrier_open(&barrier, a.words + at.replica * plan.blocks, (uint32_t)plan.blocks,
                  (uint32_t)at.block, (uint32_t)(at.replica * plan.blocks), a.p.launch.poll_limit,
@@ -291,7 +295,8 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
         Mbarrier *arrived = (Mbarrier *)s.arrived;
         mbarrier_init(arrived, 1), mbarrier_init(arrived + 1, 1);
         mbarrier_init_fence();
-        mma_expect_sums(plan, at, s, 1, turns), mma_expect_sums(plan, at, s, 2, turns);
+        mma_expect_sums<BATCH>(plan, at, s, 1, turns);
+        mma_expect_sums<BATCH>(plan, at, s, 2, turns);
     }
 #endif
     uint32_t kept[RESIDENT][STACKED][4];
@@ -310,6 +315,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
         int32_t repeated = -1; /* the pass whose product this warp repeats */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
             int32_t rows = mma_rows(plan, at, pass);
+            if (rows <= 0) break; /* this window has fewer rows than the plan */
             bool here = true;
             if (n > 0) {
                 float sum[STACKED][N][4];
@@ -334,7 +340,7 @@ static __device__ __forceinline__ void bwd_mma_loop(const MmaBackwardArgs &a)
                 turn++;
                 if (plan.cluster > 1) {
                     mma_send_sums(plan, a.n, s, turn, at.block % plan.cluster, rows);
-                    here = mma_await_sums(plan, at, s, turn, turns, barrier.limit);
+                    here = mma_await_sums<BATCH>(plan, at, s, turn, turns, barrier.limit);
                 }
 #endif
             }

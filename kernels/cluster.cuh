@@ -239,8 +239,9 @@ cluster_product(float (&sum)[STACKED][TILES][4],
 /* Returns whether the plan has the properties that the kernels of KIND_CLUSTER rely on. */
 static inline bool cluster_sound(const LstmPlan &plan)
 {
-    return plan.blocks == plan.cluster && plan.rows <= plan.batch && plan.streamed == 0 &&
-           plan.units % TENSOR_UNITS == 0 && plan.shared_bytes == cluster_shared_bytes(&plan);
+    return plan.blocks == plan.cluster && plan.blocks > 1 && plan.rows <= plan.batch &&
+           plan.streamed == 0 && plan.units % TENSOR_UNITS == 0 &&
+           plan.shared_bytes == cluster_shared_bytes(&plan);
 }
 
 #endif

@@ -2,8 +2,9 @@
  * memory, for the planner and the kernels (fwd_cluster.cu, bwd_cluster.cu). Clean C11 that also
  * compiles as CUDA C++; needs no toolkit. tensor.h describes the tiles.
  *
- * Grid       There are `replicas` clusters of `blocks` = `cluster` blocks, each with `rows` batch
- *            rows of its own, at most `batch`. `passes` is 1; rows that the replicas together do
+ * Grid       There are `replicas` clusters of `blocks` = `cluster` blocks, at least two, since
+ *            st.async is undefined in a cluster of one. Each has `rows` batch rows of its own, at
+ *            most `batch`. `passes` is 1; rows that the replicas together do
  *            not hold belong to the next range. Clusters do not communicate, so they need not be
  *            co-resident: those that do not fit run later.
  * Forward    Warp g has the row tiles from g * quads on of the block's units/4, against all `depth`

@@ -34,6 +34,7 @@ __device__ __forceinline__ unsigned cluster_size()
  * than CUDA 11.8. */
 __device__ __forceinline__ void cluster_arrive()
 {
+    __syncwarp(); /* threads of a warp that had diverged */
     asm volatile("barrier.cluster.arrive.aligned;" : : : "memory");
 }
 

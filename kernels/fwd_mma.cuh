@@ -171,9 +171,10 @@ static __device__ __forceinline__ void fwd_mma_loop(const MmaForwardArgs &a)
         bool sends = t + 1 < T;
         int32_t repeated = -1; /* the pass whose product this warp repeats */
         for (int32_t pass = 0; pass < plan.passes; pass++) {
+            int32_t rows = mma_rows(plan, at, pass);
+            if (rows <= 0) break; /* this window has fewer rows than the plan */
             float sum[STACKED][N][4];
             MmaWarp me = mma_forward_warp(a, at);
-            int32_t rows = mma_rows(plan, at, pass);
             const uint32_t *from = before + pass * a.n.pass_words;
             mma_watch<EXCHANGE, PRECISION>(plan, a.n, me, barrier,
                                            pass == 0 && (!WORDS || word_waits(t)), from, rows);

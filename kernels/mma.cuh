@@ -97,6 +97,13 @@ static __device__ __forceinline__ void mma_all_items(const LstmPlan &plan, const
 
 /* ---- the exchange: words ---- */
 
+/* Returns the number of passes in which the block has batch rows, at most the plan's: a window may
+ * have fewer rows than the plan. The same in all blocks of a replica. */
+template <int BATCH> static __device__ __forceinline__ int32_t mma_passes(const BlockPlace &at)
+{
+    return (opaque(at.rows) + BATCH - 1) / BATCH; /* not kept in a register */
+}
+
 /* Returns the number of the block's batch rows in a pass. */
 static __device__ __forceinline__ int32_t mma_rows(const LstmPlan &plan, const BlockPlace &at,
                                                    int32_t pass)
@@ -194,12 +201,12 @@ static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const Mma
     enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
     MmaProducers from = mma_producers(plan, n, w);
     if (flags) barrier_watch_warp(barrier, from.first, from.end, barrier.timed_out);
-    if (EXCHANGE != EXCHANGE_WORDS) return;
     int32_t width = plan.units * (K / n.tile_units), end = min(from.end, n.owners);
-    for (int32_t p = from.first + (thread_again() & 31); p < end; p += 32)
+    for (int32_t p = from.first + (thread_again() & 31); EXCHANGE == EXCHANGE_WORDS && p < end;
+         p += 32)
         word_watch(barrier, pass + mma_word_at<PRECISION>(n.tiles, p * width, rows - 1),
                    barrier.timed_out);
-    __syncwarp();
+    __syncwarp(); /* the products are instructions of whole warps */
 }
 
 /* One thread names the blocks that have sent too little of an exchange, in its passes 0 to

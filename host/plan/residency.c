@@ -248,10 +248,10 @@ int lstm_plan(const DeviceFacts *device, const LstmShape *shape, const LstmFootp
                          "%s counts units and batch rows in 32 bits: H %" PRId64 " and B %" PRId64
                          " are too large; --kernel cublas runs them",
                          footprint->name, shape->H, shape->B);
-    if (s.kind->lacking && s.kind->lacking(device, &free_of_all, backward, what, sizeof what))
+    if (s.kind->lacking && s.kind->lacking(device, NULL, &free_of_all, backward, what, sizeof what))
         return refuse_device(&r, what, e);
     if (r.precision < 0) return refuse_precision(footprint, (int)shape->precision, e);
-    if (s.kind->lacking && s.kind->lacking(device, r.force, backward, what, sizeof what))
+    if (s.kind->lacking && s.kind->lacking(device, shape, r.force, backward, what, sizeof what))
         return refuse(&r, what, "--kernel cublas runs on it", e);
     consider_tiles(&s);
     /* If the batch does not fit, it is run in ranges of rows, one launch each: the largest that
@@ -391,14 +391,19 @@ int plan_check(const LstmPlan *plan, const DeviceFacts *device, const LstmShape 
     int64_t blocks = (int64_t)plan->replicas * plan->blocks,
             limit = plan_blocks_limit(device, plan->cluster);
     int64_t shared = shared_limit(device, &free_of_all);
-    if (kind->lacking && kind->lacking(device, &free_of_all, plan->backward, what, sizeof what))
+    if (kind->lacking &&
+        kind->lacking(device, NULL, &free_of_all, plan->backward, what, sizeof what))
         return error_set(e, EXIT_NO_DEVICE, "the plan cannot run on %s: %s", device->name, what);
-    if (blocks > limit)
+    if (blocks > limit && plan->cluster > 1)
         return error_set(e, EXIT_NO_DEVICE,
                          "the plan needs %" PRId64
                          " co-resident blocks, in clusters of %d; %s holds "
                          "%" PRId64,
                          blocks, plan->cluster, device->name, limit);
+    if (blocks > limit)
+        return error_set(e, EXIT_NO_DEVICE,
+                         "the plan needs %" PRId64 " co-resident blocks; %s holds %" PRId64, blocks,
+                         device->name, limit);
     if (kind->largest_index(plan) >= INT32_MAX)
         return error_set(e, EXIT_NO_DEVICE, "the plan counts past 2^31 in a pass");
     if ((int64_t)plan->shared_bytes > shared)

@@ -1,6 +1,7 @@
 /* The planner of KIND_CLUSTER; kernels/cluster.h defines what its plans mean. The candidates have
  * every tile, every number of blocks per cluster and every number of batch rows per cluster that
  * fit in registers and shared memory. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -40,8 +41,8 @@ static void sizes(LstmPlan *p) { p->shared_bytes = cluster_shared_bytes(p); }
 
 static int64_t largest_index(const LstmPlan *p) { return cluster_items(p); }
 
-static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
-                    size_t size)
+static bool lacking(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                    int backward, char *what, size_t size)
 {
     (void)backward;
     if (!device->clusters)
@@ -49,6 +50,13 @@ static bool lacking(const DeviceFacts *device, const PlanOverride *force, int ba
     else if (force->slices > 1)
         snprintf(what, size, "its warps add up whole rows of w_hh: there is one slice, not %d",
                  force->slices);
+    else if (force->cluster == 1 || force->blocks == 1)
+        snprintf(what, size,
+                 "its blocks send to the others of their cluster, which has at least 2");
+    else if (shape && shape->H <= TENSOR_UNITS)
+        snprintf(what, size,
+                 "H %" PRId64 " gives units to one block only, and a cluster has at least 2",
+                 shape->H);
     else if (force->exchange)
         snprintf(what, size, "its blocks exchange within their cluster, not by exchange %d",
                  force->exchange);
@@ -60,7 +68,8 @@ static const char *fault(const PlanLayout *at, const LstmShape *shape, int backw
 {
     if (at->units < 1 || at->units % TENSOR_UNITS || at->units > shape->H + TENSOR_UNITS - 1)
         return "units";
-    if (plan_div_up(shape->H, at->units) > CLUSTER_BLOCKS) return "blocks";
+    int64_t blocks = plan_div_up(shape->H, at->units);
+    if (blocks < 2 || blocks > CLUSTER_BLOCKS) return "blocks";
     if (at->rows > at->tile->batch) return "rows";
     if (at->replicas > plan_div_up(shape->B, at->rows)) return "replicas";
     (void)backward;
@@ -93,7 +102,7 @@ static void consider_rows(PlanSearch *s, PlanLayout *at)
 static void candidates(PlanSearch *s, PlanLayout *at)
 {
     const PlanOverride *force = s->r.force;
-    int64_t H = s->r.shape->H, from = 1, to = CLUSTER_BLOCKS;
+    int64_t H = s->r.shape->H, from = 2, to = CLUSTER_BLOCKS;
     int64_t wanted =
         plan_least(force->cluster ? force->cluster : force->blocks, plan_div_up(H, TENSOR_UNITS));
     if (wanted) from = to = wanted;
@@ -173,9 +182,8 @@ static CostTime predict(const CostConstants *c, const DeviceFacts *device, const
     double ranges = (double)plan_ranges(p, shape->B), l2 = cost_rates(c, blocks).l2;
     double received = cluster_step_bytes(p, shape->H, p->units, p->rows);
     (void)device;
-    t.hop = most((p->blocks > 1 ? c->cluster_latency : c->shared_latency) + MBARRIER_WAIT,
-                 COST_SAVED_BYTES * items / l2);
-    t.ingest = p->blocks > 1 ? received * (p->blocks - 1) / p->blocks / c->cluster_rate : 0;
+    t.hop = most(c->cluster_latency + MBARRIER_WAIT, COST_SAVED_BYTES * items / l2);
+    t.ingest = received * (p->blocks - 1) / p->blocks / c->cluster_rate;
     t.multiply = product_clocks(c, p);
     if (p->backward) {
         /* The results of the first half of a warp's m tiles are in flight while the second half is

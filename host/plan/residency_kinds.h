@@ -65,10 +65,10 @@ struct ResidencyKind {
     /* Whether weights that fit neither in registers nor in shared memory are streamed from L2; if
      * not, such a shape has no plan. */
     bool streams;
-    /* Returns true if the device cannot run the kind under these overrides, and writes the reason
-     * to `what`. */
-    bool (*lacking)(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
-                    size_t size);
+    /* Returns true if the device cannot run the kind at this shape (NULL: at any) under these
+     * overrides, and writes the reason to `what`. */
+    bool (*lacking)(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                    int backward, char *what, size_t size);
     /* Calls plan_consider for the layouts of one tile: `tile`, `index` and `threads` of *at are
      * set, the others are 0. */
     void (*candidates)(PlanSearch *s, PlanLayout *at);

@@ -74,9 +74,10 @@ static int64_t largest_index(const LstmPlan *p)
                     (int64_t)p->batch * p->units * p->units);
 }
 
-static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
-                    size_t size)
+static bool lacking(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                    int backward, char *what, size_t size)
 {
+    (void)shape;
     if (device->major < SM_WITH_BF16)
         snprintf(what, size, "tensor cores for bf16 and tf32 need sm_80; this device is sm_%d%d",
                  device->major, device->minor);

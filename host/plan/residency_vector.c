@@ -60,10 +60,10 @@ static int64_t largest_index(const LstmPlan *p)
     return plan_max(plan_exchange_floats(p) / p->passes, (int64_t)p->rows * p->units);
 }
 
-static bool lacking(const DeviceFacts *device, const PlanOverride *force, int backward, char *what,
-                    size_t size)
+static bool lacking(const DeviceFacts *device, const LstmShape *shape, const PlanOverride *force,
+                    int backward, char *what, size_t size)
 {
-    (void)device, (void)backward;
+    (void)device, (void)shape, (void)backward;
     if (force->exchange > EXCHANGE_FLAG)
         snprintf(what, size, "its exchange is %d (flags), not %d", EXCHANGE_FLAG, force->exchange);
     else if (force->cluster > 1)

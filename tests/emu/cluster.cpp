@@ -414,6 +414,10 @@ extern "C" void emu_store_async(uintptr_t to, const void *value, unsigned bytes,
     uintptr_t pc = CALLER;
     need_sm90("store_async", pc);
     need_cluster("store_async", pc);
+    /* PTX ISA, st.async: "%cluster_nctarank > 1 is true. Otherwise, the behavior is undefined." */
+    if (emu_grid->cluster < 2)
+        emu_fault(cudaErrorLaunchFailure, "store_async at %s in a cluster of one block",
+                  emu_where(pc).c_str());
     sched_preempt();
     Mbarrier *m = flight_check(to, mbarrier, bytes, bytes, "asynchronous store", pc);
     flight_start(m, to, nullptr, value, bytes, nullptr, pc);

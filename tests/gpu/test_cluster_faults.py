@@ -23,12 +23,11 @@ programs = planted.Programs("cluster_case")
 PLANS = {
     "bf16 ragged": "0 12 2 2 6 5 23",
     "tf32 ragged": "1 12 2 2 6 5 23",
-    "one block": "0 24 3 2 4 5 23",
     "two batch tiles": "2 8 9 1 4 9 23",
     "three batch tiles, tf32": "3 16 20 1 3 20 23",
     "eight blocks, three clusters, three ranges": "0 8 2 3 4 17 64",
     "sixteen blocks": "2 4 4 1 4 4 64",
-    "one unit": "0 4 3 1 3 3 1",
+    "a block of one unit": "0 4 3 1 3 3 5",
     "one step": "1 12 2 2 1 5 23",
     "two steps": "0 12 2 2 2 5 23",
 }

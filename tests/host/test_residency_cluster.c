@@ -70,7 +70,7 @@ static void assert_whole(const LstmPlan *p, int64_t H, int64_t B, const DeviceFa
     int64_t tiles =
         p->backward ? p->units * 4 / tensor_k(p->precision) : tensor_k_tiles(H, p->precision);
     int64_t m = p->backward ? (H + 15) / 16 : p->units / 4;
-    assert_true(p->units % 4 == 0 && p->blocks == p->cluster && p->blocks >= 1 && p->blocks <= 16);
+    assert_true(p->units % 4 == 0 && p->blocks == p->cluster && p->blocks >= 2 && p->blocks <= 16);
     assert_true((int64_t)p->units * p->blocks >= H && (int64_t)p->units * (p->blocks - 1) < H);
     assert_true(p->rows >= 1 && p->rows <= p->batch && p->batch == tile->batch &&
                 p->batch % 8 == 0);
@@ -132,9 +132,9 @@ static void assert_covers(const LstmPlan *p, int H)
 
 static void plans_are_whole(void)
 {
-    static const int64_t Hs[] = {1, 2, 7, 23, 64, 130, 200, 400, 650}, Bs[] = {1, 3, 20, 64, 300};
+    static const int64_t Hs[] = {5, 8, 7, 23, 64, 130, 200, 400, 650}, Bs[] = {1, 3, 20, 64, 300};
     static const char *const forces[] = {"",
-                                         "cluster=1",
+                                         "cluster=3",
                                          "cluster=2",
                                          "blocks=4,slices=1",
                                          "cluster=8,replicas=1",
@@ -225,6 +225,9 @@ static void clusters_are_counted(void **state)
     assert_true(device_clusters(h200, 8) == 15 && device_clusters(h200, 16) == 7);
     assert_true(device_clusters(h200, 1) == 132 && device_clusters(h200, 17) == 0);
     assert_int_equal(device_clusters(device_profile("A100"), 2), 0);
+    DeviceFacts pcie = *device_profile("H100");
+    pcie.sms = 114;
+    assert_true(device_clusters(&pcie, 2) == 57 && device_clusters(&pcie, 16) == 7);
 }
 
 /* All variants in tiles use the same number of clusters: as many as the device holds, and not one
@@ -296,8 +299,13 @@ static void what_does_not_fit_is_a_sentence(void **state)
                        "it needs 8 co-resident clusters of 15 blocks");
         assert_refused("H200", PRECISION_BF16, backward, 650, 20, "cluster=17",
                        "co-resident clusters of");
-        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=1",
+        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "threads=32,cluster=2",
                        "threads per block");
+        /* st.async is undefined in a cluster of one block. */
+        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "cluster=1", "at least 2");
+        assert_refused("H200", PRECISION_BF16, backward, 200, 4, "blocks=1", "at least 2");
+        assert_refused("H200", PRECISION_TF32, backward, 4, 4, "", "at least 2");
+        planned(PRECISION_TF32, backward, 5, 4, "");
         assert_refused("H200", PRECISION_BF16, backward, INT32_MAX / 4, 20, "",
                        "bytes of shared memory per block");
         assert_refused("H200", PRECISION_BF16, backward, 64, 4, "shared=1000",

@@ -205,7 +205,9 @@ int launch_plan_case(const LstmVariant *v, const LstmShape *of, int backward, co
     if (!persistent(v)) return 1;
     if (plan_override_parse(m->override, &force, &e)) fail_msg("%s", e.text);
     if (lstm_plan(&facts, &shape, v->footprint, backward, &force, &constants, plan, &e)) {
-        if (!*m->override) fail_msg("%s", e.text);
+        /* One block's units make no cluster. */
+        if (!*m->override && (v->footprint->grid_barrier || shape.H > TENSOR_UNITS))
+            fail_msg("%s", e.text);
         return 0;
     }
     if (m->streams && plan->shared > 1) {

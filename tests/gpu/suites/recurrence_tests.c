@@ -233,6 +233,44 @@ static void clusters_keep_weights_in_shared_memory(void **state)
     release();
 }
 
+/* The last window of an epoch may have fewer rows than its plan was made for. Then passes have no
+ * rows, and whole replicas. */
+static void windows_have_fewer_rows_than_their_plan(void **state)
+{
+    (void)state;
+    need_device();
+    static const int64_t Bs[] = {20, 16, 9, 8, 3};
+    static const char *const tensor_plans[] = {"replicas=1,batch=8,cluster=2,exchange=1",
+                                               "replicas=1,batch=8,cluster=4,exchange=2",
+                                               "replicas=1,batch=8,cluster=1"};
+    const int more = 24;
+    for (int d = 0; d < DEVICES; d++) {
+        device_choose(devices[d]);
+        for (int i = 0; i < 5; i++) {
+            const RecurrenceCase k = {4, Bs[i], 64, 0.5, OUTPUT_SITE};
+            Tensors x = recurrence_tensors(&k);
+            for (int p = 0; p < PRECISIONS; p++) {
+                if (p != PRECISION_F32) recurrence_rounds(&k, &x, (LstmPrecision)p);
+                for (int v = 0; lstm_variants[v]; v++) {
+                    const LstmVariant *variant = lstm_variants[v];
+                    if (!persistent(variant) || !runs_here(variant, (LstmPrecision)p)) continue;
+                    bool tensor = variant->footprint->reads_tiles && !in_one_cluster(variant);
+                    for (int m = 0; m < (tensor ? 3 : 1); m++) {
+                        PlanCase plan = {tensor                    ? tensor_plans[m]
+                                         : in_one_cluster(variant) ? "batch=8"
+                                                                   : "replicas=1,batch=4",
+                                         0, more - (int)k.B};
+                        Seen seen[2] = {0};
+                        check_recurrence(variant, &k, &x, &plan, seen);
+                        if (tensor) assert_true(seen[1].passes && (m == 2 || seen[1].clusters > 1));
+                    }
+                }
+            }
+            release();
+        }
+    }
+}
+
 /* Runs all shapes of the list, and the width of preset medium, on both devices, with the planner's
  * plans and in turn with others. */
 static void recurrence_follows_reference_at_length(void **state)
@@ -514,6 +552,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(state_gradients_follow_reference),
     cmocka_unit_test(state_gradients_are_those_of_the_forward_pass),
     cmocka_unit_test(clusters_keep_weights_in_shared_memory),
+    cmocka_unit_test(windows_have_fewer_rows_than_their_plan),
     cmocka_unit_test(recurrence_follows_reference_at_length),
     cmocka_unit_test(recurrence_replays_from_a_graph),
     cmocka_unit_test(exchanges_carry_the_same_bits),
