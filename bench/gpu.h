@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -127,6 +128,8 @@ struct Gpu {
     cudaEvent_t before = nullptr, after = nullptr;
     ClockSample *clock = nullptr; // pinned
     bool emulated = false;
+    // {prepare function: its error}; variants that cannot be prepared have no rows.
+    std::map<cudaError_t (*)(void), cudaError_t> unprepared;
 
     // Returns an exit code and fills *e.
     int open(Error *e);

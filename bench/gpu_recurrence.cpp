@@ -220,6 +220,10 @@ void begin_variant(Case *c, const LstmVariant *variant, Precision p)
 {
     const std::string refused = precision_refused(variant, p);
     if (!refused.empty()) throw Refused(refused);
+    const auto unprepared = gpu.unprepared.find(variant->prepare);
+    if (unprepared != gpu.unprepared.end())
+        fail(std::string(variant->footprint->name) +
+             " could not be prepared: " + cudaGetErrorString(unprepared->second));
     if (variant == &cublas_tuned) tuned_begin(p), c->late_label = tuned_label;
 }
 

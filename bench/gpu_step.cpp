@@ -131,7 +131,9 @@ StepTime time_step(const Workload &w, Precision p, const std::string &kernel, bo
     };
     run(tiny ? 2 : 5); // the first minibatch launches kernel by kernel, the second is captured
     const int64_t guess = tiny ? 1 : 10;
-    s.steps_per_sample = 1 + (int64_t)(step_seconds * 1e6 / (run(guess) / (double)guess));
+    // The time limit must leave room for enough samples for a confidence interval.
+    const double seconds = std::min(step_seconds, rule.seconds / 12);
+    s.steps_per_sample = 1 + (int64_t)(seconds * 1e6 / (run(guess) / (double)guess));
     s.time = converge_host([&] { return run(s.steps_per_sample) / (double)s.steps_per_sample; });
     s.flops = 6.0 * (double)(w.T * w.B) *
               (8.0 * (double)L * (double)(w.H * w.H) + (double)V * (double)w.H);

@@ -55,7 +55,7 @@ static bool settled(const std::vector<double> &noises, std::size_t window, doubl
 
 bool Measurement::add(double us, double mhz, double seconds)
 {
-    const bool counts = !(rule.full_mhz > 0 && mhz > 0 && mhz < rule.throttle * rule.full_mhz);
+    const bool counts = !rule.throttles(mhz);
     if (counts) {
         in_a_row = 0;
         sorted.insert(std::upper_bound(sorted.begin(), sorted.end(), us), us);

@@ -34,6 +34,12 @@ struct Rule {
     double full_mhz = 0;         // the clock of an unthrottled GPU; 0: clocks are ignored
     double throttle = 0.75;      // a sample below this share of full_mhz does not count
     std::size_t discarded = 100; // it also ends after so many consecutive discarded samples
+
+    // Returns whether a sample at this clock (0: unknown) does not count.
+    bool throttles(double mhz) const
+    {
+        return full_mhz > 0 && mhz > 0 && mhz < throttle * full_mhz;
+    }
 };
 
 struct Result {

@@ -10,6 +10,7 @@
 #   METRICS=fast|roofline|full   the metrics that ncu collects (tools/gpu/ncu_metrics.py); default fast
 #   LAUNCHES=40                  the most kernels that ncu profiles; a pass of `cublas` launches 2 * T
 #   STEPS=2                      training steps
+#   SASS=1                       0: no sass.csv, which takes a while for a program with many kernels
 #   PLSTM= BENCH= BUILD=         the programs, and the folder of nvcc's outputs; default build/plstm, build/cuda/bench_gpu, build
 #   OUT=DIR                      default profiles/<gpu>/profile/<what>; with the emulated GPU, whose times mean nothing, build/profile/<what>
 #
@@ -25,14 +26,14 @@ cd "$root" || exit 1
 
 say() { echo "profile: $1" >&2; }
 
-K='' H='' B='' T='' ROW='' TOOL='' METRICS=fast RANGE=layer0 PRECISION=f32 KEEP=0.5 LAUNCHES=40 STEPS=2 OUT='' BUILD=build PLSTM='' BENCH=''
+K='' H='' B='' T='' ROW='' TOOL='' METRICS=fast RANGE=layer0 PRECISION=f32 KEEP=0.5 LAUNCHES=40 STEPS=2 SASS=1 OUT='' BUILD=build PLSTM='' BENCH=''
 for argument; do
     case $argument in
     --help)
         sed -n '2,/^set -u/{/^set -u/d;s/^# \{0,1\}//;p;}' "$root/tools/profile.sh"
         exit 0
         ;;
-    K=* | H=* | B=* | T=* | ROW=* | TOOL=* | METRICS=* | RANGE=* | PRECISION=* | KEEP=* | LAUNCHES=* | STEPS=* | OUT=* | BUILD=* | PLSTM=* | BENCH=*)
+    K=* | H=* | B=* | T=* | ROW=* | TOOL=* | METRICS=* | RANGE=* | PRECISION=* | KEEP=* | LAUNCHES=* | STEPS=* | SASS=* | OUT=* | BUILD=* | PLSTM=* | BENCH=*)
         # make passes an empty value for a variable that is not set; the default stays.
         if [ -n "${argument#*=}" ]; then printf -v "${argument%%=*}" %s "${argument#*=}"; fi
         ;;
@@ -56,6 +57,7 @@ else
 fi
 whole LAUNCHES "$LAUNCHES" && whole STEPS "$STEPS"
 case $METRICS in fast | roofline | full) ;; *) say "METRICS must be fast, roofline or full, not '$METRICS'" && exit 2 ;; esac
+case $SASS in 0 | 1) ;; *) say "SASS must be 0 or 1, not '$SASS'" && exit 2 ;; esac
 case $TOOL in '' | ncu | nsys | trace) ;; *) say "TOOL must be ncu, nsys or trace, not '$TOOL'" && exit 2 ;; esac
 if [ -n "$ROW" ] && [ "${TOOL:-ncu}" != ncu ]; then say "ROW needs TOOL=ncu" && exit 2; fi
 
@@ -88,7 +90,7 @@ if [ -z "$OUT" ]; then
     if [ "$emulated" = 1 ]; then
         OUT=build/profile/$what
     elif [ -n "$gpu" ]; then
-        OUT=profiles/$(python3 -c 'import sys; sys.path.insert(0, "tools"); import ingest; print(ingest.folder_name(sys.argv[1]))' "$gpu")/profile/$what
+        OUT=profiles/$(python3 -c 'import sys; sys.path.insert(0, "tools/results"); import ingest; print(ingest.folder_name(sys.argv[1]))' "$gpu")/profile/$what
     else
         say "nvidia-smi shows no GPU here" && exit 4
     fi
@@ -173,7 +175,7 @@ esac
 
 objects=("$BUILD"/cuda/kernels/*.ptxas)
 if [ -e "${objects[0]}" ]; then cat "${objects[@]}" >"$part/ptxas.txt"; fi
-if [ "$emulated" = 0 ] && command -v cuobjdump >/dev/null && cuobjdump --dump-sass "$program" >"$part/sass" 2>/dev/null; then
+if [ "$SASS" = 1 ] && [ "$emulated" = 0 ] && command -v cuobjdump >/dev/null && cuobjdump --dump-sass "$program" >"$part/sass" 2>/dev/null; then
     python3 tools/gpu/profile_read.py sass "$part/sass" >"$part/sass.csv" 2>/dev/null || rm -f "$part/sass.csv"
 fi
 rm -f "$part/said" "$part/sass"

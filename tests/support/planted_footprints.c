@@ -1,4 +1,4 @@
-/* planted_footprints: kernels/footprints.c with the footprints of planted_variants.c's three
+/* planted_footprints: kernels/footprints.c with the footprints of planted_variants.c's four
  * variants, in the same order. */
 #include "kernels/plan.h"
 
@@ -16,10 +16,12 @@
 PLANTED(wrong)
 PLANTED(hangs)
 PLANTED(ends)
+PLANTED(unready)
 
 const LstmFootprint *const lstm_footprints[] = {
 #define STEPWISE(name, ...)   &lstm_footprint_##name,
 #define PERSISTENT(name, ...) &lstm_footprint_##name,
 #define TENSOR(name, ...)     &lstm_footprint_##name,
 #include "kernels/variants.def"
-    &planted_footprint_wrong, &planted_footprint_hangs, &planted_footprint_ends, 0};
+    &planted_footprint_wrong, &planted_footprint_hangs, &planted_footprint_ends,
+    &planted_footprint_unready, 0};

@@ -1,7 +1,7 @@
-/* planted_variants: kernels/variants.c with three more records, to test the handling of faulty
- * kernels: `wrong` computes wrong results, `hangs` never returns, and `ends` ends the process.
- * tests/gpu/test_bench_gpu.py checks that a wrong kernel gets no time;
- * tests/tools/test_rehearsal.py checks that each of the three loses only its own rows.
+/* planted_variants: kernels/variants.c with four more records, to test the handling of faulty
+ * kernels: `wrong` computes wrong results, `hangs` never returns, `ends` ends the process, and the
+ * driver refuses to prepare `unready`. tests/gpu/test_bench_gpu.py checks that a wrong kernel gets
+ * no time; tests/tools/test_rehearsal.py checks that each of the four loses only its own rows.
  * planted_footprints.c has their footprints, which the planner reads. */
 #include <stdlib.h>
 #include <unistd.h>
@@ -42,20 +42,23 @@ static cudaError_t ends_forward(const LstmContext *context, const LstmForward *p
     abort();
 }
 
-#define PLANTED(name_, forward_, backward_)                                                        \
+static cudaError_t never_prepared(void) { return cudaErrorInvalidValue; }
+
+#define PLANTED(name_, prepare_, forward_, backward_)                                              \
     extern const LstmFootprint planted_footprint_##name_;                                          \
     static const LstmVariant name_ = {.footprint = &planted_footprint_##name_,                     \
-                                      .prepare = cublas_prepare,                                   \
+                                      .prepare = prepare_,                                         \
                                       .forward = forward_,                                         \
                                       .backward = backward_,                                       \
                                       .launches = stepwise_launches};
-PLANTED(wrong, wrong_forward, wrong_backward)
-PLANTED(hangs, hangs_forward, cublas_backward)
-PLANTED(ends, ends_forward, cublas_backward)
+PLANTED(wrong, cublas_prepare, wrong_forward, wrong_backward)
+PLANTED(hangs, cublas_prepare, hangs_forward, cublas_backward)
+PLANTED(ends, cublas_prepare, ends_forward, cublas_backward)
+PLANTED(unready, never_prepared, fwd_cublas_run, bwd_cublas_run)
 
 const LstmVariant *const lstm_variants[] = {
 #define STEPWISE(name, ...)   &name##_variant,
 #define PERSISTENT(name, ...) &name##_variant,
 #define TENSOR(name, ...)     &name##_variant,
 #include "kernels/variants.def"
-    &wrong, &hangs, &ends, NULL};
+    &wrong, &hangs, &ends, &unready, NULL};

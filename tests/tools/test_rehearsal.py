@@ -1,5 +1,5 @@
 """Tests tools/gpu/rehearse.py: runs tools/gpu_run.sh from its first step to the table in RESULTS.md, with a variant that hangs, one that
-is wrong and one that ends the process."""
+is wrong, one that ends the process and one that cannot be prepared."""
 import os
 import subprocess
 import sys

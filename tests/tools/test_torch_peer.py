@@ -71,6 +71,11 @@ step = programs.Step(torch, (20, 3, 5), "f32", torch.float32, "cpu", 0.5, 0.1, 5
 costs = [float(step.run(i % 4)) for i in range(40)]
 assert costs[-1] < costs[0] and step.h.abs().max() > 0
 found["right step"] = step.error()
+half = programs.Step(torch, (20, 3, 5), "bf16", torch.bfloat16, "cpu", 0.5, 0.1, 5)
+costs = [float(half.run(i % 4)) for i in range(40)]
+assert costs[-1] < costs[0] and all(p.dtype == torch.bfloat16 for p in half.copy.parameters())
+assert all(torch.equal(p.to(torch.bfloat16), q) for p, q in zip(half.parts.parameters(), half.copy.parameters()))
+assert half.error() <= half.bound and half.h.dtype == torch.bfloat16
 true = torch.nn.functional.cross_entropy
 torch.nn.functional.cross_entropy = lambda x, *a, **k: true(x, *a, **k) * (1.01 if x.dtype == torch.float32 else 1)
 found["wrong step"] = step.error()

@@ -84,13 +84,14 @@ def variants_of(run):
 def preflight(run):
     smi = "nvidia-smi -q -d CLOCK,ECC,MEMORY,PERFORMANCE,POWER,TEMPERATURE"
     summary = "nvidia-smi --format=csv " \
-        "--query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current"
+        "--query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current," \
+        "persistence_mode"
     tools = "nvcc --version; ncu --version; compute-sanitizer --version; uname -srm; nproc; df -h /dev/shm ."
     run.step("machine", 3, run.short, ["sh", "-c", f"{summary}; {smi}; {tools}; exit 0"], gpu=False)
     run.step("version", 0, run.short, [run.plstm, "--version"], gpu=False)
-    run.step("devices", 1, run.short, [run.plstm, "devices"], gpu=False)
+    run.step("devices", 1, run.cold, [run.plstm, "devices"], gpu=False)
     counter = os.path.abspath(f"{run.top}/lib/liblaunch_count.so") if os.path.exists(f"{run.top}/lib/liblaunch_count.so") else ""
-    run.step("libraries", 2, run.short, [run.bench, "--libraries"], gpu=False, **({"CUDA_INJECTION64_PATH": counter} if counter else {}))
+    run.step("libraries", 2, run.cold, [run.bench, "--libraries"], gpu=False, **({"CUDA_INJECTION64_PATH": counter} if counter else {}))
     exact = None
     for variant, precisions in variants_of(run).items():
         for precision in precisions:
@@ -105,9 +106,11 @@ def one_preflight(run, variant, precision, exact):
     which the other variants are compared, else None. `exact` is that result, or None before it is known."""
     name, log = f"{variant}-{precision}", run.file("raw", f"preflight-{variant}-{precision}.jsonl")
     shape = TINY_TRAINING[5:-2] if run.tiny else PREFLIGHT
-    done = run.step(name, 2.4, run.short, [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape,
-                                           "--kernel", variant, "--precision", precision,
-                                           "--eval", "none", "--quiet", "--log-json", log, "--log-every", "1"])
+    # The first step loads cuBLAS.
+    done = run.step(name, 2.4, run.cold if (variant, exact) == (BASELINE, None) else run.short,
+                    [run.plstm, "train", "--data", "synthetic", "--backend", "cuda", *shape,
+                     "--kernel", variant, "--precision", precision,
+                     "--eval", "none", "--quiet", "--log-json", log, "--log-every", "1"])
     if run.dry or done.verdict == "no time":
         return None
     if not done.ok:
@@ -144,31 +147,16 @@ def small(run):
         run.train("small", precision, 1, 15, 30)
 
 
-def sampled(stage):
-    """Records the clocks while a stage runs, so that throttling is visible."""
-    def with_clocks(run):
-        sampler = None
-        if not run.dry:
-            query = "timestamp,clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
-            sampler = watched.start(["nvidia-smi", f"--query-gpu={query}", "--format=csv", "-lms", "500"],
-                                    run.file("raw", f"{run.stage}-clocks.csv"))
-        try:
-            stage(run)
-        finally:
-            if sampler:
-                sampler.end()
-    return with_clocks
-
-
 def rows(run):
     for H, T in run.order:
         shape = f"H:{H}/B:{3 if run.tiny else B}/T:{T}/iter"
         run.rows("rows-step", H, 6, 15, f"^step/cuda/[a-z0-9]+/{shape}")
         last = {BASELINE: KNOWN[0].precisions, TUNED: KNOWN[0].precisions}
         for variant, precisions in {**{v: p for v, p in variants_of(run).items() if v != BASELINE}, **last}.items():
-            good = [p for p in precisions if not run.why_bad(BASELINE if variant == TUNED else variant, p)]
+            needed = BASELINE if variant == TUNED else variant
+            good = [p for p in precisions if not run.why_bad(needed, p)]
             if not good:
-                run.skip(f"rows-{variant}-{H}", "; ".join(run.bad[variant].values()))
+                run.skip(f"rows-{variant}-{H}", "; ".join(run.bad[needed].values()))
                 continue
             run.rows(f"rows-{variant}", H, 3.9, 15, f"^lstm/(fwd|bwd)/{variant}/[a-z0-9]+/{shape}",
                      f"--variants={variant}", f"--precision={','.join(good)}")
@@ -177,18 +165,33 @@ def rows(run):
                      f"--variants={BY_FLAGS}", "--precision=bf16")
 
 
+def tests(run):
+    run.test("test_kernels", 30, 45)
+    run.test("test_backend_cuda", 30, 45)
+
+
 def torch(run):
     command = ["python3", "tools/torch/torch_peer.py", "--out", run.file("torch.json"), "--seconds", "0.25",
                *(["--tiny"] if run.tiny else ["--filter", HEADLINES])]
     run.step("headlines", 35, 50, command)
 
 
+def cudnn(run):
+    for H, T in run.order:
+        shape = f"H:{H}/B:{3 if run.tiny else B}/T:{T}/iter"
+        for variant, precision in (*((name, "bf16") for name in TENSOR), (BASELINE, "tf32")):
+            if run.why_bad(variant, precision):
+                run.skip(f"layer-{variant}-{H}", run.why_bad(variant, precision))
+                continue
+            run.rows(f"layer-{variant}", H, 2, 15, f"^layer/fwdbwd/{variant}/{precision}/{shape}",
+                     f"--variants={variant}", "--directions=fwdbwd", f"--precision={precision}")
+        run.rows("cudnn", H, 14, 30, f"^lstm/fwdbwd/cudnn-(standard|static)/(f16|bf16)/{shape}",
+                 "--variants=cudnn-standard,cudnn-static",
+                 "--directions=fwdbwd", "--precision=f16,bf16")
+
+
 def medium(run):
     run.train("medium", "bf16", 1, 45, 75)
-
-
-def large(run):
-    run.train("large", "bf16", 1, 120, 165)
 
 
 def constants(run):
@@ -196,17 +199,8 @@ def constants(run):
                                    f"--constants={run.file('constants.json')}"], PLSTM_TUNE="1")
 
 
-def cudnn(run):
-    for H, T in run.order:
-        shape = f"H:{H}/B:{3 if run.tiny else B}/T:{T}/iter"
-        run.rows("cudnn", H, 20, 30, f"^lstm/fwdbwd/cudnn-(standard|static)/(f32|f16|bf16)/{shape}",
-                 "--variants=cudnn-standard,cudnn-static",
-                 "--directions=fwdbwd", "--precision=f32,f16,bf16")
-
-
-def tests(run):
-    run.test("test_kernels", 30, 45)
-    run.test("test_backend_cuda", 30, 45)
+def large(run):
+    run.train("large", "bf16", 1, 120, 165)
 
 
 # ---- call 2 ----
@@ -234,7 +228,7 @@ def failed(run):
     if run.dry:
         print("failed\n  (for each row that failed, two at most: memcheck and racecheck of --once, 40 s each)")
         return
-    for name, row in failing_rows(run)[:2 if not run.tiny else 3]:
+    for name, row in failing_rows(run)[:2 if not run.tiny else 4]:
         for check in ("memcheck", "racecheck"):
             run.step(f"{check}-{name}", 0, 40 if not run.tiny else run.short,
                      ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", *once(run, None, None, None, row)])
@@ -345,10 +339,7 @@ def sanitize_kernels(run):
                                                 f"{run.tests}/test_kernels"], REQUIRE_GPU="1")
 
 
-STAGES = {"preflight": preflight, "small": small, "rows": sampled(rows), "torch": torch, "medium": medium,
-          "large": large, "constants": constants,
-          "cudnn": sampled(cudnn), "tests": tests, "failed": failed, "sanitize": sanitize, "precision": precision,
-          "parity": parity, "profile": profile,
-          "fits": sampled(fits), "peers": sampled(peers), "kernels": sampled(kernels), "trainings": trainings,
-          "seeds": seeds, "torch-all": torch_all,
-          "profile-all": profile_all, "tests-all": tests_all, "sanitize-kernels": sanitize_kernels}
+STAGES = {"preflight": preflight, "small": small, "rows": rows, "tests": tests, "torch": torch, "cudnn": cudnn, "medium": medium,
+          "constants": constants, "large": large, "failed": failed, "sanitize": sanitize, "precision": precision, "parity": parity,
+          "profile": profile, "fits": fits, "peers": peers, "kernels": kernels, "trainings": trainings, "seeds": seeds,
+          "torch-all": torch_all, "profile-all": profile_all, "tests-all": tests_all, "sanitize-kernels": sanitize_kernels}

@@ -6,8 +6,8 @@ machine that is available for only a quarter of an hour.
 
 The script copies the bundle's layout and fills it with the emulated programs and with stand-ins for nvidia-smi and compute-sanitizer. It
 runs both calls, files the archive in a scratch copy of profiles/ and rebuilds RESULTS.md there. It prints the seconds of each step and
-their sum. --planted uses programs with three additional variants: one hangs, one is wrong and one ends the process. Then the results of
-all other variants must come back, and the three must be named with their faults. --folder keeps the work in DIR.
+their sum. --planted uses programs with four additional variants: one hangs, one is wrong, one ends the process and one cannot be
+prepared. Then the results of all other variants must come back, and the four must be named with their faults. --folder keeps the work in DIR.
 
 Exit status: 0 everything passed, 1 something failed; each fault is printed as a sentence.
 """
@@ -27,7 +27,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 import kernel_list  # noqa: E402
 
 GPU = "NVIDIA H100 80GB HBM3"
-PLANTED = {"hangs": "timeout", "wrong": "wrong: ", "ends": "failed, exit status 134"}
+PLANTED = {"hangs": "timeout", "wrong": "wrong: ", "ends": "failed, exit status 134", "unready": "failed, exit status 1"}
 LIMIT = "3"  # seconds that the planted hang takes
 TESTS = ("test_kernels", "test_backend_cuda", "test_cuda_precision")
 NVIDIA_SMI = f"""#!/bin/sh
@@ -154,7 +154,8 @@ def check_calls(faults, said, planted, files, steps):
     for variant, precision in [(v.name, p) for v in known for p in v.precisions] + [(known[0].name + "_tuned", "f32")]:
         for what in ("fwd", "bwd"):
             faults.want(f"lstm/{what}/{variant}/{precision}/H:20/B:3/T:5" in times, f"{what} of {variant} {precision} has no time")
-    for row in ("step/cuda/bf16/H:20/B:3/T:5", "lstm/fwdbwd/cudnn-standard/f32/H:20/B:3/T:5"):
+    for row in ("step/cuda/bf16/H:20/B:3/T:5", *(f"layer/fwdbwd/{name}/H:20/B:3/T:5" for name in ("cluster/bf16", "mma/bf16", "cublas/tf32")),
+                "lstm/fwdbwd/cudnn-standard/bf16/H:20/B:3/T:5"):
         faults.want(row in times, f"{row} has no time")
 
 
@@ -168,7 +169,7 @@ def rows_with_times(files):
 
 def check_planted(faults, said, files, steps):
     left_out = json.loads(files["failed.json"])
-    faults.want(set(left_out) == set(PLANTED), f"the variants left out are {left_out}, not exactly the three planted ones")
+    faults.want(set(left_out) == set(PLANTED), f"the variants left out are {left_out}, not exactly the four planted ones")
     for variant, begins in PLANTED.items():
         why = " ".join(left_out.get(variant, {}).values())
         faults.want(why.startswith(begins), f"the reason given for {variant} is wrong: {why}")

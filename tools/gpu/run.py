@@ -7,11 +7,12 @@ Call 1 (570 s), the most important stages first:
     preflight    the machine, the opened libraries, 20 training steps of every variant in every precision, each in a process of its own
     small        Penn Treebank, preset small, bf16 and f32
     rows         every variant at H 650, 1500 and 200, in a process for each variant and H; the whole step
-    torch        PyTorch's headline cases: the shape with published times, the training step, nn.LSTM
-    medium large Penn Treebank in bf16
-    constants    the cost per byte, multiplication, launch and wait on this GPU
-    cudnn        cuDNN through its C API, standard and static, in a process of its own for each H
     tests        test_kernels, test_backend_cuda
+    torch        PyTorch's headline cases: the shape with published times, the training step, nn.LSTM
+    cudnn        a whole layer: ours, and cuDNN's through its C API, standard and static, in a process of its own for each H
+    medium       Penn Treebank in bf16
+    constants    the cost per byte, multiplication, launch and wait on this GPU
+    large        Penn Treebank in bf16; last, since a training that reaches its limit leaves its log and checkpoint
 Call 2 (150 s), which may stop at any point:
     failed       the failures of call 1, again under compute-sanitizer
     sanitize     memcheck and racecheck of a tiny training
@@ -54,7 +55,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 RESERVE = 15  # seconds kept for stopping and packing
 ROOM = 2 << 30  # bytes for checkpoints, logs and profiles; a container's /dev/shm may have only 64 MB
 CALLS = {
-    "1": (570, ("preflight", "small", "rows", "torch", "medium", "large", "constants", "cudnn", "tests")),
+    "1": (570, ("preflight", "small", "rows", "tests", "torch", "cudnn", "medium", "constants", "large")),
     "2": (150, ("failed", "sanitize", "precision", "parity", "profile", "fits")),
     "more": (570, ("peers", "kernels", "trainings", "seeds", "torch-all", "profile-all", "tests-all", "sanitize-kernels")),
 }
@@ -96,6 +97,7 @@ class Run:
         # Seconds that a step may take if it only shows whether something works. The rehearsal sets fewer, so that a
         # planted hang ends soon.
         self.short = float(os.environ.get("GPU_RUN_LIMIT", 15))
+        self.cold = 4 * self.short  # for the first use of a driver or library, which may come slowly from a cold disk
         self.bundle = "." if os.path.exists("bin/plstm") else "gpu-bundle" if os.path.exists("gpu-bundle/bin/plstm") else ""
         top = "build/gpu" if not self.bundle else self.bundle
         self.top, self.bin, self.tests = top, os.path.normpath(f"{top}/bin"), os.path.normpath(f"{top}/tests")
@@ -278,7 +280,7 @@ class Run:
 
     def profile(self, kernel, precision, seconds, limit):
         # Nsight Compute cannot profile an emulated GPU; our own recorder can.
-        how = ["TOOL=trace", "STEPS=2", *cases.TINY_PROFILE] if self.tiny else ["TOOL=ncu", "METRICS=roofline", "H=650", "B=20", "T=35"]
+        how = ["TOOL=trace", "STEPS=2", *cases.TINY_PROFILE] if self.tiny else ["TOOL=ncu", "METRICS=roofline", "SASS=0", "H=650", "B=20", "T=35"]
         why = self.why_bad(kernel, precision)
         if why:
             self.skip(f"{kernel}-{precision}", why)
@@ -348,7 +350,7 @@ def asked(command, limit):
 
 def prepare(run):
     """Prepares the folders, the libraries and the record of this call. Returns an exit status, or None to continue."""
-    gpu = asked(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], run.short)
+    gpu = asked(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], run.cold)
     if not gpu:
         print("gpu_run: nvidia-smi shows no GPU here; --dry-run prints what would run", file=sys.stderr)
         return 4
@@ -397,7 +399,7 @@ def forget(run):
         for old in glob.glob(run.file("raw", f"{stage}-*")):
             os.remove(old)
     patterns = {"constants": "constants.json", "torch": "torch.json", "preflight": "failed.json", "rows": "bench-rows-*.json",
-                "cudnn": "bench-cudnn-*.json", "fits": "bench-fit-*.json"}
+                "cudnn": "bench-[cl]*-*.json", "fits": "bench-fit-*.json"}
     for stage, pattern in patterns.items():
         for old in glob.glob(run.file(pattern)) if stage in run.wanted else ():
             os.remove(old)
@@ -437,12 +439,21 @@ def main():
     return every_stage(run)
 
 
+def sample_clocks(run):
+    """Records the clocks until the call ends, so that throttling is visible. Where persistence mode is off, this also keeps the driver
+    from initialising the GPU anew for every step."""
+    query = "timestamp,clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
+    watched.start(["nvidia-smi", f"--query-gpu={query}", "--format=csv", "-lms", "500"], run.file("raw", f"call-{run.options.call}-clocks.csv"))
+
+
 def every_stage(run):
     def stop(number, _frame):
         raise SystemExit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
+    if not run.dry:
+        sample_clocks(run)
     try:
         if not run.bundle:
             run.stage = "build"
@@ -451,7 +462,9 @@ def every_stage(run):
             run.stage = stage
             try:
                 cases.STAGES[stage](run)
-            except (OSError, ValueError, KeyError) as fault:  # a fault of this program; the other stages still run
+            except Dead:
+                raise
+            except Exception as fault:  # a fault of this program; the other stages still run
                 run.refuse("program", f"{type(fault).__name__}: {fault}")
     except Dead as sentence:
         run.failures += 1

@@ -23,7 +23,7 @@ $(BUILD)/cuda/bench_gpu: $(BENCH_GPU:%=$(BUILD)/cuda/%) $(CUDA_REAL) $(HOST_COMM
 	$(Q)$(CXX) $^ $(LDFLAGS) $(CUDA_LINK) $(LDLIBS) -lbenchmark $(CUDA_LIBS) -o $@
 
 # bench_gpu for the emulator. The programs *_planted, for tests/gpu/test_bench_gpu.py and tests/tools/test_rehearsal.py,
-# have three more variants: one is wrong, one hangs and one ends the process.
+# have four more variants: one is wrong, one hangs, one ends the process and one cannot be prepared.
 $(BENCH_CPP:%=$(BUILD)/emu/plain/%.o): $(BUILD)/emu/plain/%.o: %.cpp $(BUILD)/gen/flags
 	$(call emu_compile,$(CXX) -std=c++17 -fopenmp,$(CUDA_DEFINES),plain)
 PLANTED     := $(basename $(wildcard tests/support/planted_*.c))

@@ -7,7 +7,6 @@ tensors are time-major.
 
 FlashRNN and Haste are not part of this repository; they are imported from a folder that the user names.
 """
-import contextlib
 import copy
 import importlib
 import os
@@ -85,7 +84,8 @@ class Layers:
 
 class Step:
     """A minibatch of the paper's model from embedding to update, including the carried state: dropout on the three non-recurrent sites,
-    cost summed over T, norm clipping, plain SGD. The 16-bit precisions use autocast with float32 weights, as is usual in PyTorch."""
+    cost summed over T, norm clipping, plain SGD. The 16-bit precisions compute on a copy of the float32 weights, which is made again after
+    every update: under autocast nn.LSTM would compute in float16 whatever the dtype, and flatten its weights again at every step."""
 
     def __init__(self, torch, shape, word, dtype, device, keep, init, clip, layers=2):
         self.torch, self.dtype, self.device, self.keep, self.clip, self.bound = torch, dtype, device, keep, clip, ALLOWED_STEP[word]
@@ -99,29 +99,38 @@ class Step:
         for p in self.parts.parameters():
             nn.init.uniform_(p, -init, init)
         self.parts.to(device)
+        self.copy = copy.deepcopy(self.parts).to(dtype) if self.is_cast() else self.parts
+        self.copy[1].flatten_parameters()
         ids = torch.randint(vocabulary, (INPUTS, self.T + 1, B)).to(device)
         self.x, self.y = ids[:, :-1], ids[:, 1:]
-        self.h, self.c = (torch.zeros(layers, B, H, device=device) for _ in range(2))
+        self.h, self.c = (torch.zeros(layers, B, H, device=device, dtype=dtype) for _ in range(2))
         self.optimizer = torch.optim.SGD(self.parts.parameters(), lr=0.01)
 
-    def cost(self, parts, i, h, c, keep, cast):
+    def cost(self, parts, i, h, c, keep):
         functional, (embedding, rnn, decoder) = self.torch.nn.functional, parts
         rnn.dropout = 1 - keep
-        with self.torch.autocast(self.device, dtype=self.dtype) if cast else contextlib.nullcontext():
-            y, (h, c) = rnn(functional.dropout(embedding(self.x[i]), 1 - keep), (h, c))
-            logits = decoder(functional.dropout(y, 1 - keep))
-            total = functional.cross_entropy(logits.flatten(0, 1), self.y[i].flatten(), reduction="sum")
+        y, (h, c) = rnn(functional.dropout(embedding(self.x[i]), 1 - keep), (h, c))
+        logits = decoder(functional.dropout(y, 1 - keep)).flatten(0, 1)
+        wide = self.torch.promote_types(logits.dtype, self.torch.float32)
+        total = functional.cross_entropy(logits.to(wide), self.y[i].flatten(), reduction="sum")
         return total / self.x.shape[2], h, c
 
     def is_cast(self):
         return self.dtype != self.torch.float32
 
     def run(self, i=0):
-        self.optimizer.zero_grad(set_to_none=True)
-        cost, h, c = self.cost(self.parts, i, self.h, self.c, self.keep, self.is_cast())
+        self.copy.zero_grad(set_to_none=True)
+        cost, h, c = self.cost(self.copy, i, self.h, self.c, self.keep)
         cost.backward()
+        if self.is_cast():
+            for p, q in zip(self.parts.parameters(), self.copy.parameters()):
+                p.grad = q.grad.to(p.dtype)
         self.torch.nn.utils.clip_grad_norm_(self.parts.parameters(), self.clip)
         self.optimizer.step()
+        if self.is_cast():
+            with self.torch.no_grad():
+                for p, q in zip(self.parts.parameters(), self.copy.parameters()):
+                    q.copy_(p)
         self.h.copy_(h.detach())
         self.c.copy_(c.detach())
         return cost.detach()
@@ -131,9 +140,9 @@ class Step:
         exact = copy.deepcopy(self.parts).double()
         exact[1].flatten_parameters()
         found = []
-        for parts, dtype in ((self.parts, self.torch.float32), (exact, self.torch.float64)):
+        for parts, dtype in ((self.copy, self.dtype), (exact, self.torch.float64)):
             h, c = (self.torch.zeros_like(self.h, dtype=dtype) for _ in range(2))
-            cost = self.cost(parts, 0, h, c, 1.0, self.is_cast() and dtype == self.torch.float32)[0]
+            cost = self.cost(parts, 0, h, c, 1.0)[0]
             gradients = self.torch.autograd.grad(cost, list(parts.parameters()))
             found.append((float(cost), float(sum(g.double().square().sum() for g in gradients).sqrt())))
         return max(abs(ours / truth - 1) for ours, truth in zip(*found))
