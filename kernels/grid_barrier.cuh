@@ -138,14 +138,4 @@ static __device__ __forceinline__ bool barrier_wait(GridBarrier *b, uint32_t ste
     return barrier_sound(*b, b->timed_out, step);
 }
 
-/* A whole warp waits on its own until the blocks first to end - 1 have arrived as often as this
- * block. All lanes then see what those blocks wrote before. The block learns from barrier_sound
- * whether any of its warps timed out. */
-static __device__ __forceinline__ void barrier_watch_warp(const GridBarrier &b, int32_t first,
-                                                          int32_t end, uint32_t *timed_out)
-{
-    barrier_watch(b, (uint32_t)first + (threadIdx.x & 31), (uint32_t)end, 32, timed_out);
-    __syncwarp();
-}
-
 #endif

@@ -190,9 +190,10 @@ static __device__ __forceinline__ MmaProducers mma_producers(const LstmPlan &pla
     return {first, min(end, plan.blocks)};
 }
 
-/* Waits for the blocks whose units lie in the warp's slice: at the grid barrier if `flags` is set
- * and, with EXCHANGE_WORDS, until one word of each has arrived. That word belongs to the last row
- * of the pass, which is sent last. */
+/* A whole warp waits on its own for the blocks whose units lie in its slice: at the grid barrier if
+ * `flags` is set and, with EXCHANGE_WORDS, until one word of each has arrived. That word belongs to
+ * the last row of the pass, which is sent last. All lanes then see what those blocks wrote before
+ * they arrived. The block learns from mma_sound whether any of its warps timed out. */
 template <int EXCHANGE, int PRECISION>
 static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const MmaCounts &n,
                                                  const MmaWarp &w, const GridBarrier &barrier,
@@ -200,13 +201,15 @@ static __device__ __forceinline__ void mma_watch(const LstmPlan &plan, const Mma
 {
     enum { K = PRECISION == PRECISION_BF16 ? 16 : 8 };
     MmaProducers from = mma_producers(plan, n, w);
-    if (flags) barrier_watch_warp(barrier, from.first, from.end, barrier.timed_out);
+    if (flags)
+        barrier_watch(barrier, (uint32_t)from.first + (threadIdx.x & 31), (uint32_t)from.end, 32,
+                      barrier.timed_out);
     int32_t width = plan.units * (K / n.tile_units), end = min(from.end, n.owners);
     for (int32_t p = from.first + (thread_again() & 31); EXCHANGE == EXCHANGE_WORDS && p < end;
          p += 32)
         word_watch(barrier, pass + mma_word_at<PRECISION>(n.tiles, p * width, rows - 1),
                    barrier.timed_out);
-    __syncwarp(); /* the products are instructions of whole warps */
+    __syncwarp(); /* also for the products, which are instructions of whole warps */
 }
 
 /* One thread names the blocks that have sent too little of an exchange, in its passes 0 to
