@@ -12,6 +12,9 @@
 
 static const unsigned POLLS = 1u << 24; /* a few seconds */
 
+/* One round of this many is checked, since a check costs as much as a round. */
+enum { CHECKED = 16 };
+
 /* ---- launches ---- */
 
 __global__ void empty_kernel() {}
@@ -183,7 +186,8 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
         else if (KIND == 1) there = flags_barrier(state, r);
         else if (KIND == 2) cooperative_groups::this_grid().sync();
         else there = own_barrier(&barrier, r);
-        if (threadIdx.x == 0 && (!there || load_poll(&now[next]) != r + 1)) atomicAdd(errors, 1u);
+        if (threadIdx.x == 0 && (!there || (r % CHECKED == 0 && load_poll(&now[next]) != r + 1)))
+            atomicAdd(errors, 1u);
     }
 }
 
@@ -201,8 +205,8 @@ extern "C" cudaError_t constants_barrier(cudaStream_t stream, int kind, int bloc
 /* ---- broadcast of one block's words to all ---- */
 
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
-    broadcast_kernel(int rounds, int words, unsigned *state, unsigned *buffer, FaultRecord *fault,
-                     unsigned *errors)
+    broadcast_kernel(int rounds, int words, int read, unsigned *state, unsigned *buffer,
+                     FaultRecord *fault, unsigned *errors)
 {
     SHARED_ARRAY(uint32_t, timed_out, 1);
     GridBarrier barrier;
@@ -215,7 +219,7 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
             for (int i = threadIdx.x; i < words / 4; i += CONSTANTS_THREADS)
                 now[i] = make_uint4(r + 1, r + 1, r + 1, r + 1);
         there = own_barrier(&barrier, r);
-        for (int i = threadIdx.x; there && i < words / 4; i += CONSTANTS_THREADS) {
+        for (int i = threadIdx.x; there && read && i < words / 4; i += CONSTANTS_THREADS) {
             uint4 v = load_l2(&now[i]);
             wrong |= (v.x ^ (r + 1)) | (v.y ^ (r + 1)) | (v.z ^ (r + 1)) | (v.w ^ (r + 1));
         }
@@ -224,11 +228,11 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
 }
 
 extern "C" cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words,
-                                           unsigned *state, unsigned *buffer, FaultRecord *fault,
-                                           unsigned *errors)
+                                           int read, unsigned *state, unsigned *buffer,
+                                           FaultRecord *fault, unsigned *errors)
 {
     LaunchShape shape = {dim3((unsigned)blocks), dim3(CONSTANTS_THREADS), 0, stream, true};
-    return launch(shape, broadcast_kernel, rounds, words, state, buffer, fault, errors);
+    return launch(shape, broadcast_kernel, rounds, words, read, state, buffer, fault, errors);
 }
 
 extern "C" cudaError_t constants_resident(int *blocks)
@@ -255,7 +259,7 @@ __global__ void hops_kernel(int rounds, unsigned *flags, unsigned *payload, unsi
                 atomicAdd(errors, 1u);
                 return;
             }
-            if (payload[0] != r) atomicAdd(errors, 1u);
+            if (r % CHECKED == 1 && payload[0] != r) atomicAdd(errors, 1u);
         }
         payload[blockIdx.x] = r;
         store_release(mine, r);
@@ -264,7 +268,7 @@ __global__ void hops_kernel(int rounds, unsigned *flags, unsigned *payload, unsi
                 atomicAdd(errors, 1u);
                 return;
             }
-            if (payload[1] != r) atomicAdd(errors, 1u);
+            if (r % CHECKED == 1 && payload[1] != r) atomicAdd(errors, 1u);
         }
     }
 }
@@ -281,12 +285,9 @@ extern "C" cudaError_t constants_hops(cudaStream_t stream, int rounds, unsigned 
 /* ---- clusters ---- */
 
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
-/* One round of this many is checked, since a check costs as much as a round. */
-enum { CHECKED = 16 };
 
 static __device__ void cluster_barrier()
 {
-    __syncwarp(); /* warps must arrive as a whole */
     cluster_arrive();
     cluster_wait();
 }
@@ -448,14 +449,14 @@ struct BulkPieces {
 
 static __device__ void bulk_carve(Smem sm, int words, BulkPieces *p)
 {
-    p->all = sm.take<uint4>(words ? (size_t)words / 4 : 1);
+    p->all = sm.take<uint4>((size_t)words / 4);
     p->full = sm.take<Mbarrier>(1);
     p->timed_out = sm.take<uint32_t>(1);
 }
 #endif
 
 __global__ void __launch_bounds__(CONSTANTS_THREADS)
-    broadcast_bulk_kernel(int rounds, int words, unsigned *state, unsigned *buffer,
+    broadcast_bulk_kernel(int rounds, int words, int read, unsigned *state, unsigned *buffer,
                           FaultRecord *fault, unsigned *errors)
 {
 #if DEV_ARCH == 0 || DEV_ARCH >= 900
@@ -479,9 +480,9 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
             for (int k = (int)i; k < words / 4; k += CONSTANTS_THREADS)
                 now[k] = make_uint4(v, v, v, v);
         fence_async_proxy();
-        if (i == 0 && words) mbarrier_arrive_expect(p.full, (unsigned)words * 4);
+        if (i == 0 && read) mbarrier_arrive_expect(p.full, (unsigned)words * 4);
         there = own_barrier(&barrier, r);
-        if (!there || !words) continue;
+        if (!there || !read) continue;
         if (i == 0 && n > 1)
             copy_bulk_multicast(p.all + rank * part, now + rank * part, part * 16, p.full,
                                 (1u << n) - 1);
@@ -494,7 +495,7 @@ __global__ void __launch_bounds__(CONSTANTS_THREADS)
     if (!there && i == 0) atomicAdd(errors, 1u);
     cluster_barrier();
 #else
-    (void)rounds, (void)words, (void)state, (void)buffer, (void)fault, (void)errors;
+    (void)rounds, (void)words, (void)read, (void)state, (void)buffer, (void)fault, (void)errors;
 #endif
 }
 
@@ -572,7 +573,7 @@ extern "C" cudaError_t constants_gather(cudaStream_t stream, int kind, int clust
 }
 
 extern "C" cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size,
-                                                size_t shared, int rounds, int words,
+                                                size_t shared, int rounds, int words, int read,
                                                 unsigned *state, unsigned *buffer,
                                                 FaultRecord *fault, unsigned *errors)
 {
@@ -580,5 +581,5 @@ extern "C" cudaError_t constants_broadcast_bulk(cudaStream_t stream, int cluster
     if (error) return error;
     LaunchShape shape = cluster_shape(stream, clusters, size, shared);
     shape.cooperative = true;
-    return launch(shape, broadcast_bulk_kernel, rounds, words, state, buffer, fault, errors);
+    return launch(shape, broadcast_bulk_kernel, rounds, words, read, state, buffer, fault, errors);
 }

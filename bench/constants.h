@@ -60,9 +60,9 @@ cudaError_t constants_barrier(cudaStream_t stream, int kind, int blocks, int rou
 
 /* Runs `rounds` broadcasts: block 0 writes `words` words (a multiple of 4) of buffer (2,words),
  * then after a barrier of kernels/grid_barrier.cuh all blocks read them from L2 and check them;
- * errors counts the wrong words. With words 0 it runs only the barriers. state (2 + blocks) must be
+ * errors counts the wrong words. If `read` is 0, no block reads them. state (2 + blocks) must be
  * zero. */
-cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words,
+cudaError_t constants_broadcast(cudaStream_t stream, int blocks, int rounds, int words, int read,
                                 unsigned *state, unsigned *buffer, FaultRecord *fault,
                                 unsigned *errors);
 
@@ -106,11 +106,11 @@ cudaError_t constants_gather(cudaStream_t stream, int kind, int clusters, int si
 
 /* The same as constants_broadcast, but into shared memory by bulk copies: each block of a cluster
  * copies its part of the words to all blocks of the cluster at once, so that a cluster reads them
- * from L2 once. words must be a multiple of 4 * size, or 0; shared at least 4 * words + 256; state
+ * from L2 once. words must be a multiple of 4 * size; shared at least 4 * words + 256; state
  * (2 + clusters * size). */
 cudaError_t constants_broadcast_bulk(cudaStream_t stream, int clusters, int size, size_t shared,
-                                     int rounds, int words, unsigned *state, unsigned *buffer,
-                                     FaultRecord *fault, unsigned *errors);
+                                     int rounds, int words, int read, unsigned *state,
+                                     unsigned *buffer, FaultRecord *fault, unsigned *errors);
 
 #ifdef __cplusplus
 }

@@ -130,6 +130,8 @@ const float *copy_of(const float *B, int64_t rows, int64_t columns)
     return copy->get();
 }
 
+const unsigned queueing_cycles = 300000; // about 0.2 ms, in which that many launches queue up
+
 // Returns the microseconds of one product among many, the least of a few tries, or NaN if it cannot
 // run.
 double time_of(const std::function<cublasStatus_t()> &product)
@@ -138,6 +140,8 @@ double time_of(const std::function<cublasStatus_t()> &product)
     double best = INFINITY;
     for (int t = 0; t < tries + 1; t++) { // the first try loads the kernels
         float ms = 0;
+        // Without the delay the launches would take longer than small products.
+        CHECK(constants_delay(gpu.context.stream, queueing_cycles, gpu.clock));
         CHECK(cudaEventRecord(gpu.before, gpu.context.stream));
         for (int i = 0; i < times; i++)
             if (product() != CUBLAS_STATUS_SUCCESS) return NAN;

@@ -3,6 +3,8 @@
 // comparable. There are no masks.
 #include "gpu.h"
 
+#include <algorithm>
+
 #include "oracle.h"
 #include "whole.h"
 
@@ -67,7 +69,8 @@ namespace
 
 struct Layer {
     Shared<float> w_ih, w_hh, b_ih, b_hh, gates, h, c, dw_ih, dw_hh, db;
-    // bf16: operands of the products over all positions, as in the cuda backend
+    // bf16: operands of the products over all positions, whose rows begin on 16 bytes, as in the
+    // cuda backend
     Shared<uint16_t> w_ih16, h16;
     std::shared_ptr<Launch> forward, backward;
 };
@@ -82,6 +85,21 @@ struct Whole {
     bool bf16() const { return x16 != nullptr; }
 };
 
+// Returns the pitch of the rows of x, h and w_ih in bf16.
+int64_t pitch_of(int64_t H) { return (H + 7) / 8 * 8; }
+
+// Returns the rows as bf16 with that pitch.
+Shared<uint16_t> pitched(const std::vector<float> &v, int64_t H)
+{
+    const std::vector<uint16_t> from = bf16_bits(v);
+    const size_t rows = from.size() / (size_t)H, pitch = (size_t)pitch_of(H);
+    std::vector<uint16_t> to(rows * pitch);
+    for (size_t r = 0; r < rows; r++)
+        std::copy_n(from.begin() + (std::ptrdiff_t)(r * (size_t)H), H,
+                    to.begin() + (std::ptrdiff_t)(r * pitch));
+    return device_copy(to);
+}
+
 std::vector<float> part(const std::vector<float> &v, int64_t at, int64_t n)
 {
     return std::vector<float>(v.begin() + at, v.begin() + at + n);
@@ -93,31 +111,33 @@ cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float 
     return gemm_error(gemm_rowmajor(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
 }
 cudaError_t gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a,
-                 const uint16_t *b, float *c)
+                 const uint16_t *b, float *c, const GemmRows &rows)
 {
-    return gemm_error(gemm_rowmajor_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c));
+    return gemm_error(gemm_rows_bf16(gpu.context.blas, ta, tb, m, n, k, 1.0f, a, b, 0.0f, c, rows));
 }
 
 cudaError_t forward(const LstmVariant *variant, const Workload &w, const Whole &d)
 {
-    const int64_t N = w.T * w.B, H = w.H;
+    const int64_t N = w.T * w.B, H = w.H, pitch = pitch_of(H);
     cudaError_t error = cudaSuccess;
     const float *x = d.x->get();
     const uint16_t *x16 = d.bf16() ? d.x16->get() : nullptr;
     for (const Layer &l : d.layer) {
         LstmForward a = {};
         if (!error)
-            error = d.bf16() ? gemm(false, true, N, 4 * H, H, x16, l.w_ih16->get(), l.gates->get())
+            error = d.bf16() ? gemm(false, true, N, 4 * H, H, x16, l.w_ih16->get(), l.gates->get(),
+                                    {pitch, pitch, 0})
                              : gemm(false, true, N, 4 * H, H, x, l.w_ih->get(), l.gates->get());
         a.shape = l.forward->shape;
         a.w_tiles = l.forward->tiles ? l.forward->tiles->get() : nullptr;
         a.w_hh = l.w_hh->get(), a.b_ih = l.b_ih->get(), a.b_hh = l.b_hh->get();
         a.w_packed = l.forward->packed ? l.forward->packed->get() : nullptr;
         a.gates = l.gates->get(), a.h = l.h->get(), a.c = l.c->get();
-        a.h_bf16 = d.bf16() ? l.h16->get() : nullptr, a.bf16_pitch = H; // the copy of all steps
+        // the copy of all steps
+        a.h_bf16 = d.bf16() ? l.h16->get() : nullptr, a.bf16_pitch = pitch;
         a.launch = l.forward->args();
         if (!error) error = variant->forward(&gpu.context, &a);
-        x = l.h->get() + w.B * H, x16 = d.bf16() ? l.h16->get() + w.B * H : nullptr;
+        x = l.h->get() + w.B * H, x16 = d.bf16() ? l.h16->get() + w.B * pitch : nullptr;
     }
     return error;
 }
@@ -135,15 +155,16 @@ cudaError_t products(const Workload &w, const Whole &d, size_t i, const float *d
 }
 cudaError_t products16(const Workload &w, const Whole &d, size_t i, const float *dgates, float *dx)
 {
-    const int64_t N = w.T * w.B, H = w.H;
+    const int64_t N = w.T * w.B, H = w.H, pitch = pitch_of(H);
     const Layer &l = d.layer[i];
-    const uint16_t *x = i ? d.layer[i - 1].h16->get() + w.B * H : d.x16->get(),
+    const uint16_t *x = i ? d.layer[i - 1].h16->get() + w.B * pitch : d.x16->get(),
                    *rounded = d.dgates16->get();
     cudaError_t error = column_sums_bf16(gpu.context.stream, N, 4 * H, dgates, l.db->get(), nullptr,
                                          d.dgates16->get());
-    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, x, l.dw_ih->get());
-    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, l.h16->get(), l.dw_hh->get());
-    return error ? error : gemm(false, false, N, H, 4 * H, rounded, l.w_ih16->get(), dx);
+    const GemmRows rows = {0, pitch, 0};
+    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, x, l.dw_ih->get(), rows);
+    if (!error) error = gemm(true, false, 4 * H, H, N, rounded, l.h16->get(), l.dw_hh->get(), rows);
+    return error ? error : gemm(false, false, N, H, 4 * H, rounded, l.w_ih16->get(), dx, rows);
 }
 
 cudaError_t backward(const LstmVariant *variant, const Workload &w, const Whole &d)
@@ -185,7 +206,7 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
     d->dx2 = device_alloc<float>(N * H);
     d->dh = device_alloc<float>(row), d->dc = device_alloc<float>(row);
     if (p == Precision::BF16)
-        d->x16 = device_copy(bf16_bits(d->in.x)), d->dgates16 = device_alloc<uint16_t>(4 * N * H);
+        d->x16 = pitched(d->in.x, H), d->dgates16 = device_alloc<uint16_t>(4 * N * H);
     for (int i = 0; i < layers; i++) {
         const size_t at = (size_t)i;
         Layer l;
@@ -194,8 +215,8 @@ std::shared_ptr<Case> whole_case(const LstmVariant *variant, const Workload &w, 
         l.gates = device_alloc<float>(N * 4 * H), l.h = device_alloc<float>(N * H + row),
         l.c = device_alloc<float>(N * H + row);
         if (d->bf16())
-            l.w_ih16 = device_copy(bf16_bits(d->in.w_ih[at])),
-            l.h16 = device_alloc<uint16_t>(N * H + row);
+            l.w_ih16 = pitched(d->in.w_ih[at], H),
+            l.h16 = device_alloc<uint16_t>((N + w.B) * pitch_of(H));
         l.dw_ih = device_alloc<float>(4 * H * H), l.dw_hh = device_alloc<float>(4 * H * H),
         l.db = device_alloc<float>(4 * H);
         l.forward = std::make_shared<Launch>(variant, w, p, false),

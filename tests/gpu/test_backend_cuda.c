@@ -1225,10 +1225,13 @@ static void precision_is_explicit(void **state)
         model_close(&m);
     }
     for (int i = 1; i < 3; i++) {
-        assert_true(nats[0] != nats[i] && nats[1] != nats[i % 2 * 2] &&
-                    fabs(nats[0] - nats[i]) < 0.2);
+        assert_true(fabs(nats[0] - nats[i]) < 0.2);
         assert_string_not_equal(note[0], note[i]);
     }
+    assert_true(nats[2] != nats[0] && nats[2] != nats[1]);
+#ifdef CUDA_EMU /* TF32 allows tensor cores; a real cuBLAS need not use them at this size */
+    assert_true(nats[1] != nats[0]);
+#endif
 
     Model m;
     config.precision = PRECISION_BF16, config.kernel = "reg/smem";

@@ -458,7 +458,11 @@ static void a_missing_block_is_named(void **state)
     /* The exchange is by flags: with words the delayed block and the others would wait for each
      * other (test_persistent_faults.py). Only variants that compute in tiles have clusters. */
     const PlanCase plan_cases[] = {{"blocks=4,threads=64,replicas=1,exchange=1", 0, 0},
+#ifdef CUDA_EMU
                                    {"blocks=4,threads=64,replicas=1,cluster=2,exchange=1", 0, 0}};
+#else /* in a cluster the delayed block waits for sums, and may time out before the others do */
+                                   {"blocks=4,threads=64,replicas=1,cluster=1,exchange=1", 0, 0}};
+#endif
     enum { EPOCH = 100 };
     size_t bytes = (size_t)(4 * k.T * k.B * k.H) * sizeof(float);
     for (int v = 0; lstm_variants[v]; v++)
