@@ -168,13 +168,16 @@ def test_all_pass():
         assert len(files) <= 8 and all(os.path.getsize(tree.out(f)) < 16 << 20 for f in files)
 
 
-def test_compressed_libraries_and_lost_exec_bits():
+def test_compressed_files_and_lost_exec_bits():
     with Tree() as tree:
         with gzip.open(os.path.join(tree.root, "lib/libopenblas.so.0.gz"), "wb") as f:
             f.write(b"a library")
         os.chmod(os.path.join(tree.root, "bin/plstm"), 0o644)
-        status, said = tree.run("--stages", "small")
+        for name in ("tests/test_kernels", "data/ptb/ptb.train.txt"):
+            subprocess.run(["gzip", os.path.join(tree.root, name)], check=True)
+        status, said = tree.run("--stages", "small,tests")
         assert status == 0 and "bin/plstm had no exec bit" in said, said
+        assert {verdict for _, _, verdict in tree.steps()} == {"ok"}, tree.steps()
         with open(os.path.join(tree.root, "lib/libopenblas.so.0"), "rb") as f:
             assert f.read() == b"a library"
 

@@ -39,7 +39,7 @@ rm -rf "$bundle"
 mkdir -p "$bundle/bin" "$bundle/tests" "$bundle/lib" "$bundle/tools"
 cp "$build/plstm" "$build/cuda/bench_gpu" "$bundle/bin"
 for test in "$build"/cuda/test_*; do
-    case $test in *.*) continue ;; esac
+    case $test in *.* | */test_cuda_faults) continue ;; esac # the latter tests only the emulator's faults
     cp "$test" "$bundle/tests"
 done
 cp "$build"/lib/*.so "$bundle/lib"
@@ -60,8 +60,6 @@ libraries | while read -r name path; do
     cp -L "$path" "$bundle/lib/$name"
     strip --strip-unneeded "$bundle/lib/$name"
 done
-# Three quarters of OpenBLAS are similar kernels for other CPUs, so it is compressed; the first gpu_run.sh unpacks it.
-gzip -f "$bundle"/lib/libopenblas.so.*
 # The library that counts the launches of a test (tests/support/launch_count.c) needs CUPTI, which some machines do not have.
 for cupti in "${CUPTI:-}" /usr/local/cuda/lib64/libcupti.so.* /usr/local/cuda/extras/CUPTI/lib64/libcupti.so.*; do
     case $cupti in */libcupti.so.[0-9][0-9])
@@ -81,5 +79,7 @@ for data in data/ptb ../shared/data/ptb; do
         break
     fi
 done
+# The first gpu_run.sh unpacks these.
+find "$bundle/lib" "$bundle/tests" "$bundle/data" -type f -size +1000k -exec gzip -9f {} +
 echo "$commit" >"$bundle/COMMIT"
 size "$bundle"

@@ -104,7 +104,7 @@ class Run:
         self.work = options.work
         self.plstm, self.bench = f"{self.bin}/plstm", f"{self.bin}/bench_gpu"
         self.data = options.data or next((d for d in (f"{top}/data/ptb", "data/ptb", "../shared/data/ptb")
-                                          if os.path.exists(f"{d}/ptb.train.txt") or os.path.exists(f"{d}/train.txt")), "")
+                                          if glob.glob(f"{d}/ptb.train.txt*") or os.path.exists(f"{d}/train.txt")), "")
         # {variant: {precision: why}}
         self.bad = {name: {"any": "--without"} for name in options.without.split(",") if name}
         self.order = cases.tiny_order() if self.tiny else cases.ORDER
@@ -373,14 +373,14 @@ def prepare(run):
     folders = asked(["python3", os.path.abspath(__file__), "--folders"], run.short) or ""
     os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [folders, os.environ.get("LD_LIBRARY_PATH")]))
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", CMOCKA_MESSAGE_OUTPUT="TAP")
-    # A transfer may lose the exec bits, and the largest library may be compressed.
+    # The largest files of a bundle are compressed, and a transfer may lose the exec bits.
+    for packed in [path for folder in ("lib", "tests", "data/ptb") for path in glob.glob(f"{run.top}/{folder}/*.gz")]:
+        if not os.path.exists(packed[:-3]):
+            asked(["sh", "-c", f"gunzip -c '{packed}' >'{packed[:-3]}.part' && mv '{packed[:-3]}.part' '{packed[:-3]}'"], 60)
     for path in glob.glob(f"{run.bin}/*") + glob.glob(f"{run.tests}/test_*") + glob.glob("tools/**/*.sh", recursive=True):
         if not os.access(path, os.X_OK):
             os.chmod(path, 0o755)
             print(f"             {path} had no exec bit")
-    for packed in glob.glob(f"{run.top}/lib/*.gz"):
-        if not os.path.exists(packed[:-3]):
-            asked(["sh", "-c", f"gunzip -c '{packed}' >'{packed[:-3]}.part' && mv '{packed[:-3]}.part' '{packed[:-3]}'"], 60)
     if run.options.call != "1" or "preflight" not in run.wanted:
         run.recall_bad()
     return None
