@@ -38,8 +38,7 @@ static void set_measured(CostConstants *c, const DeviceFacts *device, const char
                          const char *unit, double value)
 {
     if (!strcmp(name, "flag_hop")) c->hop = value;
-    else if (!strcmp(name, "graph_node_gap")) /* measured from start to start */
-        c->launch = value > c->kernel ? value - c->kernel : 0;
+    else if (!strcmp(name, "graph_node_gap")) c->launch = value;
     else if (!strcmp(name, "copy")) c->dram_rate = value;
     else if (!strcmp(name, "fma_f32"))
         c->fma_share = value / (2e6 * c->clock * c->fma_lanes * device->sms);
